@@ -1,0 +1,1 @@
+"""Prompts, questions answered with citations, and the typed stream of events that carries an answer."""

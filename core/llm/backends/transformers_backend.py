@@ -1,0 +1,151 @@
+"""Any causal language model that transformers knows, with a decode loop of our own.
+
+Own, since ``generate`` cannot be left between two tokens: here each token is one step of a generator, and closing it
+ends the work. Code that comes with a checkpoint is never run. Nothing here knows how a model is named or found.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import ModelError, PromptTooLong
+from core.llm.backend import Finish, Prompt, SamplingSettings, one_at_a_time
+from core.llm.backends.checkpoint import load_checkpoint
+from core.llm.detokenise import TextAssembler
+from core.llm.sampling import choose_token
+from core.llm.stops import StopCutter
+from core.llm.transcript import render_transcript
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["TransformersBackend"]
+
+PREFILL_TOKENS = 256
+TURN_ENDS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|end|>", "<|user|>", "<|observation|>")
+"""Markers that end a chat turn; a checkpoint's generation settings do not always list them."""
+
+
+class TransformersBackend:
+    """Runs one checkpoint; requests are served one at a time."""
+
+    def __init__(self, checkpoint: Path | str, *, name: str, bits: int | None = None, device: str | None = None) -> None:
+        """Load the checkpoint.
+
+        Args:
+            checkpoint: a folder, or the name of a repository on the Hugging Face hub.
+            bits: 16 (bfloat16) or 32; None takes what this machine computes fastest.
+            device: where to run it, as torch names devices; None takes a GPU if there is one.
+
+        Raises:
+            UnknownModel: there is no such checkpoint.
+            ModelLoadError: it cannot be read; the message says why.
+            SettingsError: bits is neither 16 nor 32.
+        """
+        self.name = name
+        self._model, self._tokenizer = load_checkpoint(checkpoint, bits=bits, device=device)
+        config = self._model.config.get_text_config()
+        self.context_tokens: int = getattr(config, "max_position_embeddings", None) or 1 << 20
+        self.is_chat: bool = self._tokenizer.chat_template is not None
+        self._end_ids = self._find_end_ids()
+        self._lock = threading.Lock()
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return len(self._encode(prompt)[0])
+
+    def stream(self, prompt: Prompt, sampling: SamplingSettings) -> Iterator[str | Finish]:
+        prompt_ids, format_stops = self._encode(prompt)
+        if len(prompt_ids) >= self.context_tokens:
+            raise PromptTooLong(len(prompt_ids), self.context_tokens)
+        stops = (*sampling.stop, *format_stops)
+        yield from one_at_a_time(self._lock, lambda: self._write(prompt_ids, sampling, stops))
+
+    def _encode(self, prompt: Prompt) -> tuple[list[int], tuple[str, ...]]:
+        """Ids of the prompt in the model's format, and the stop strings that the format needs."""
+        from jinja2 import TemplateError
+
+        if isinstance(prompt, str):
+            return self._tokenizer(prompt).input_ids, ()
+        if not self.is_chat:
+            transcript = render_transcript(prompt)
+            return self._tokenizer(transcript.text).input_ids, transcript.stops
+        messages = [{"role": turn.role, "content": turn.content} for turn in prompt]
+        try:
+            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except TemplateError as refusal:
+            raise ModelError(f"{self.name} cannot take this dialogue: {refusal}") from refusal
+        return self._tokenizer(text, add_special_tokens=False).input_ids, ()
+
+    def _write(
+        self, prompt_ids: list[int], sampling: SamplingSettings, stops: tuple[str, ...]
+    ) -> Iterator[str | Finish]:
+        assembler = TextAssembler(self._decode, prompt_ids)
+        cutter = StopCutter(stops)
+        num_tokens, reason = 0, "length"
+        for token_id in self._tokens(prompt_ids, sampling):
+            if token_id is None:
+                yield ""
+                continue
+            if token_id in self._end_ids:
+                reason = "stop"
+                break
+            num_tokens += 1
+            yield cutter.feed(assembler.add(token_id))
+            if cutter.is_cut:
+                break
+        if text := cutter.feed(assembler.flush()) + cutter.flush():
+            yield text
+        yield Finish("stop" if cutter.is_cut or reason == "stop" else "length", len(prompt_ids), num_tokens)
+
+    def _tokens(self, prompt_ids: list[int], sampling: SamplingSettings) -> Iterator[int | None]:
+        """New token ids without end, up to the limits; None after each part of the prompt but the last."""
+        import torch
+        from transformers import DynamicCache
+
+        device = self._model.device
+        generator = torch.Generator(device)
+        if sampling.seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(sampling.seed)
+        num_wanted = min(sampling.max_new_tokens, self.context_tokens - len(prompt_ids))
+        cache = DynamicCache(config=self._model.config)
+        seen = torch.empty(len(prompt_ids) + num_wanted, dtype=torch.long, device=device)
+        seen[: len(prompt_ids)] = torch.tensor(prompt_ids, device=device)
+        start = 0
+        while start + PREFILL_TOKENS < len(prompt_ids):
+            self._scores(seen[start : start + PREFILL_TOKENS], cache)
+            start += PREFILL_TOKENS
+            yield None
+        for end in range(len(prompt_ids), len(prompt_ids) + num_wanted):
+            logits = self._scores(seen[start:end], cache)
+            token_id = choose_token(logits, seen[:end], sampling, generator)
+            seen[end] = token_id
+            start = end
+            yield token_id
+
+    def _scores(self, ids: Tensor, cache: Any) -> Tensor:
+        """Scores of the token after these ids, (vocab,), float32; the cache grows by them."""
+        import torch
+
+        # Entered anew for each step: a mode held across a yield would leak into whoever runs between two tokens.
+        with torch.inference_mode():
+            output = self._model(input_ids=ids[None], past_key_values=cache, use_cache=True, logits_to_keep=1)
+            scores: Tensor = output.logits[0, -1].float()
+            return scores.clone()
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def _find_end_ids(self) -> frozenset[int]:
+        found: set[int] = set()
+        for source in (self._model.generation_config, self._model.config, self._tokenizer):
+            ids = getattr(source, "eos_token_id", None)
+            found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
+        special = self._tokenizer.get_added_vocab() if self.is_chat else {}
+        found.update(special[marker] for marker in TURN_ENDS if marker in special)
+        return frozenset(found)

@@ -1,0 +1,1 @@
+"""Plain torch forward passes. Nothing here opens a checkpoint."""

@@ -1,0 +1,147 @@
+"""Makes vectors in the background: a thread of the web demo, or a process of its own that outlives ``add``.
+
+Whoever holds the library's vector lock embeds every book that lacks vectors. The thread holds it as long as the demo
+runs, so that searches use the open index, and looks for new books every few seconds; the process ends when nothing
+is left to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from core.errors import LibraryBusy, NovelscopeError
+from core.retrieval.indexing import EmbeddingProgress, embed_missing, has_pending
+from core.retrieval.library import Library
+
+__all__ = ["Indexer", "run_worker", "spawn_worker"]
+
+LOOK_EVERY_S = 1.0
+# However much is asked, a batch gets through now and then.
+PATIENCE_S = 20.0
+PURPOSE = "making vectors in the background"
+
+_log = logging.getLogger("novelscope.indexer")
+
+
+class Indexer:
+    """The web demo's background thread.
+
+    Attributes:
+        progress: the last batch's progress; None before the first.
+        trouble: why vectors cannot be made now, in one sentence; None when all is well.
+    """
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._stop = threading.Event()
+        self._resume = threading.Event()
+        self._resume.set()
+        self._answers = 0
+        self._answers_changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self.progress: EmbeddingProgress | None = None
+        self.trouble: str | None = None
+
+    def start(self) -> None:
+        """Begin; calling it again does nothing."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End after the batch under way."""
+        self._stop.set()
+        self._resume.set()
+        if self._thread is not None:
+            self._thread.join(timeout=30)
+
+    @property
+    def is_paused(self) -> bool:
+        return not self._resume.is_set()
+
+    def pause(self) -> None:
+        """Stop after the batch under way; what is made stays, and searches use it."""
+        self._resume.clear()
+
+    def resume(self) -> None:
+        """Go on where it paused."""
+        self._resume.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with self._library.vector_store("the web demo") as store:
+                    self.trouble = None
+                    while not self._stop.is_set():
+                        self._resume.wait()
+                        if has_pending(self._library):
+                            embed_missing(
+                                self._library, store, on_progress=self._heard, should_stop=self._should_stop
+                            )
+                        self._stop.wait(LOOK_EVERY_S)
+            except LibraryBusy as busy:
+                self.trouble = str(busy)
+                self._stop.wait(LOOK_EVERY_S)
+            except NovelscopeError as wrong:
+                # Lexical search works on; a person reads this on the page and in the log.
+                self.trouble = str(wrong)
+                _log.error("vectors cannot be made: %s", wrong)
+                self._stop.wait(10 * LOOK_EVERY_S)
+
+    @contextlib.contextmanager
+    def give_way(self) -> Iterator[None]:
+        """Make no new batch while the block runs: a reader who waits for an answer gets the processor."""
+        with self._answers_changed:
+            self._answers += 1
+        try:
+            yield
+        finally:
+            with self._answers_changed:
+                self._answers -= 1
+                self._answers_changed.notify_all()
+
+    def _heard(self, progress: EmbeddingProgress) -> None:
+        self.progress = progress
+        with self._answers_changed:
+            self._answers_changed.wait_for(lambda: self._answers == 0 or self._stop.is_set(), timeout=PATIENCE_S)
+
+    def _should_stop(self) -> bool:
+        return self._stop.is_set() or self.is_paused
+
+
+def spawn_worker(home: Path, arguments: list[str]) -> None:
+    """Start a process that makes the missing vectors and outlives this one.
+
+    Args:
+        arguments: flags that the process needs to see the same library.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "worker.log").open("ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "demos", *arguments, "worker"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=Path(__file__).resolve().parent.parent,
+        )
+
+
+def run_worker(
+    library: Library,
+    on_progress: Callable[[EmbeddingProgress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Make every missing vector; whether all are made.
+
+    Raises:
+        LibraryBusy: another process makes them already.
+    """
+    with library.vector_store(PURPOSE) as store:
+        return embed_missing(library, store, on_progress=on_progress, should_stop=should_stop)

@@ -1,0 +1,89 @@
+"""Settings of the program: a flag beats the environment beats the default.
+
+This is the only module that reads the environment. ``Settings.from_environment`` takes what the command line gave
+and fills the rest; every mistake is reported at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import SettingsError
+
+__all__ = ["VARIABLES", "Settings"]
+
+VARIABLES = {
+    "NOVELSCOPE_HOME": "folder of the library (default: ~/.local/share/novelscope)",
+    "NOVELSCOPE_MODEL": "model that answers: builtin:NAME, a folder or .gguf file, hf:OWNER/NAME, openai:MODEL@BASE_URL",
+    "NOVELSCOPE_EMBEDDER": "embedding model: e5-small, a folder, or hf:OWNER/NAME",
+    "NOVELSCOPE_CHROMA": "http://HOST:PORT of a Chroma server (default: a folder inside the library)",
+    "NOVELSCOPE_API_KEY": "key for an openai: model's server",
+    "NOVELSCOPE_LANG": "language of the command line, zh or en (default: from the locale)",
+}
+DEFAULT_MODEL = "builtin:gemma3-270m"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the whole program needs to know.
+
+    Attributes:
+        home: folder of the library; models' converted weights are cached in it too.
+        model: specification of the model that answers (``core.llm.models``).
+        language: ``"zh"`` or ``"en"``: what the command line speaks.
+    """
+
+    home: Path
+    model: str = DEFAULT_MODEL
+    embedder: str = "e5-small"
+    chroma_url: str | None = None
+    api_key: str | None = None
+    language: str = "zh"
+
+    def __repr__(self) -> str:
+        # Logged and shown in errors; the key must never be.
+        return f"Settings(home={str(self.home)!r}, model={self.model!r}, embedder={self.embedder!r})"
+
+    @classmethod
+    def from_environment(
+        cls, *, home: str | None = None, model: str | None = None, environment: Mapping[str, str] | None = None
+    ) -> Settings:
+        """Settings from flags, then the environment, then defaults.
+
+        Args:
+            home, model: the flags' values; None where a flag was not given.
+            environment: read instead of the process's own.
+
+        Raises:
+            SettingsError: a variable has a value that cannot work; all such variables are named together.
+        """
+        env = os.environ if environment is None else environment
+        mistakes = [
+            f"{name} is not a setting; there are {', '.join(VARIABLES)}"
+            for name in env
+            if name.startswith("NOVELSCOPE_") and name not in VARIABLES
+        ]
+        language = env.get("NOVELSCOPE_LANG") or _language_of(env)
+        if language not in ("zh", "en"):
+            mistakes.append(f"NOVELSCOPE_LANG is {language!r}, wanted zh or en")
+        place = Path(home or env.get("NOVELSCOPE_HOME") or Path.home() / ".local/share/novelscope").expanduser()
+        if place.exists() and not place.is_dir():
+            mistakes.append(f"the library's folder {place} is a file; name a folder with --home or NOVELSCOPE_HOME")
+        if mistakes:
+            raise SettingsError("; ".join(mistakes))
+        return cls(
+            home=place.absolute(),
+            model=model or env.get("NOVELSCOPE_MODEL") or DEFAULT_MODEL,
+            embedder=env.get("NOVELSCOPE_EMBEDDER") or "e5-small",
+            chroma_url=env.get("NOVELSCOPE_CHROMA") or None,
+            api_key=env.get("NOVELSCOPE_API_KEY") or None,
+            language=language,
+        )
+
+
+def _language_of(env: Mapping[str, str]) -> str:
+    locale = next((env[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if env.get(name)), "")
+    return "en" if locale.lower().startswith("en") else "zh"

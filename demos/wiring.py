@@ -1,0 +1,73 @@
+"""The only place that builds objects: the library, chat models, readers and the indexer, each made when first needed.
+
+Tabs, verbs and routes are handed a ``Services`` and never construct anything themselves.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from core.llm.models import BUILTIN_MODELS, available_models
+from core.retrieval.library import Library, LibrarySettings
+from demos.indexer import Indexer
+from demos.settings import Settings
+
+if TYPE_CHECKING:
+    from core.chains.qa import Reader
+    from core.llm.chat_model import NovelChatModel
+
+__all__ = ["Services"]
+
+
+class Services:
+    """Everything an edge works with.
+
+    Attributes:
+        library: the books.
+        indexer: makes vectors in the background while the web demo runs; it does nothing until started.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.library = Library(
+            LibrarySettings(home=settings.home, embedder=settings.embedder, chroma_url=settings.chroma_url)
+        )
+        self.indexer = Indexer(self.library)
+        self._models: dict[str, NovelChatModel] = {}
+        self._loading = threading.Lock()
+
+    def model_choices(self) -> list[tuple[str, str]]:
+        """(label, specification) of the models that can be picked: the default first, then what is installed."""
+        bundled = [(BUILTIN_MODELS[name].label, f"builtin:{name}") for name in available_models()]
+        default = self.settings.model
+        if default not in [spec for _, spec in bundled]:
+            return [(default, default), *bundled]
+        return sorted(bundled, key=lambda choice: choice[1] != default)
+
+    def chat_model(self, spec: str | None = None) -> NovelChatModel:
+        """The model that ``spec`` names, loaded once; the setting's model when it is None.
+
+        Raises:
+            UnknownModel: the specification names nothing.
+            ModelLoadError: the files are missing or damaged.
+        """
+        from core.llm.models import load_chat_model
+
+        spec = spec or self.settings.model
+        with self._loading:
+            if spec not in self._models:
+                self._models[spec] = load_chat_model(
+                    spec, cache_dir=self.settings.home / "models", api_key=self.settings.api_key
+                )
+            return self._models[spec]
+
+    def reader(self, spec: str | None = None) -> Reader:
+        """Answers questions about books with the model that ``spec`` names."""
+        from core.chains.qa import Reader
+
+        return Reader(self.library, self.chat_model(spec))
+
+    def close(self) -> None:
+        """Stop background work and release the vector index."""
+        self.indexer.stop()
