@@ -12,6 +12,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from core.errors import LibraryBusy, NovelscopeError
 from core.retrieval.indexing import EmbeddingProgress, embed_missing, has_pending
 from core.retrieval.library import Library
 
-__all__ = ["Indexer", "run_worker", "spawn_worker"]
+__all__ = ["Indexer", "finish_vectors", "run_worker", "spawn_worker"]
 
 LOOK_EVERY_S = 1.0
 # However much is asked, a batch gets through now and then.
 PATIENCE_S = 20.0
-PURPOSE = "making vectors in the background"
+PATIENT_WORKER_S = 5.0
+MAX_LOG_BYTES = 1_000_000
+PURPOSE = "making vectors"
 
 _log = logging.getLogger("novelscope.indexer")
 
@@ -78,10 +81,12 @@ class Indexer:
             try:
                 with self._library.vector_store("the web demo") as store:
                     self.trouble = None
+                    # Once at first even if every vector is on disk: the index may lag behind since a kill.
+                    is_level = False
                     while not self._stop.is_set():
                         self._resume.wait()
-                        if has_pending(self._library):
-                            embed_missing(
+                        if not is_level or has_pending(self._library):
+                            is_level = embed_missing(
                                 self._library, store, on_progress=self._heard, should_stop=self._should_stop
                             )
                         self._stop.wait(LOOK_EVERY_S)
@@ -92,6 +97,10 @@ class Indexer:
                 # Lexical search works on; a person reads this on the page and in the log.
                 self.trouble = str(wrong)
                 _log.error("vectors cannot be made: %s", wrong)
+                self._stop.wait(10 * LOOK_EVERY_S)
+            except Exception as wrong:  # a full disk, a damaged index: a thread that died would not be noticed
+                self.trouble = f"vectors cannot be made: {wrong}"
+                _log.exception("vectors cannot be made")
                 self._stop.wait(10 * LOOK_EVERY_S)
 
     @contextlib.contextmanager
@@ -115,33 +124,49 @@ class Indexer:
         return self._stop.is_set() or self.is_paused
 
 
-def spawn_worker(home: Path, arguments: list[str]) -> None:
-    """Start a process that makes the missing vectors and outlives this one.
-
-    Args:
-        arguments: flags that the process needs to see the same library.
-    """
+def spawn_worker(home: Path) -> None:
+    """Start a process that makes the missing vectors of the library in ``home`` and outlives this one."""
     home.mkdir(parents=True, exist_ok=True)
-    with (home / "worker.log").open("ab") as log:
-        subprocess.Popen(
-            [sys.executable, "-m", "demos", *arguments, "worker"],
+    path = home / "worker.log"
+    is_long = path.exists() and path.stat().st_size > MAX_LOG_BYTES
+    with path.open("wb" if is_long else "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "demos", "--home", str(home), "worker"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
             cwd=Path(__file__).resolve().parent.parent,
         )
+    # It is meant to outlive us; without this Popen would warn that it still runs.
+    process.returncode = 0
 
 
-def run_worker(
-    library: Library,
-    on_progress: Callable[[EmbeddingProgress], None] = lambda progress: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> bool:
+def run_worker(library: Library, should_stop: Callable[[], bool] = lambda: False) -> bool:
     """Make every missing vector; whether all are made.
 
     Raises:
         LibraryBusy: another process makes them already.
     """
-    with library.vector_store(PURPOSE) as store:
-        return embed_missing(library, store, on_progress=on_progress, should_stop=should_stop)
+    # Whoever holds the lock may be about to end without having seen the newest book.
+    with library.vector_store(PURPOSE, wait_s=PATIENT_WORKER_S) as store:
+        return embed_missing(library, store, should_stop=should_stop)
+
+
+def finish_vectors(library: Library, book_id: str, on_progress: Callable[[EmbeddingProgress], None]) -> None:
+    """Return when every chunk of the book has its vector, whoever makes them.
+
+    While another process makes them its progress is reported; when it ends early, this one goes on.
+
+    Raises:
+        BookNotFound: the book was removed meanwhile.
+    """
+    while not (info := library.info(book_id)).is_dense:
+        try:
+            with library.vector_store(PURPOSE) as store:
+                embed_missing(
+                    library, store, on_progress=on_progress, should_stop=lambda: library.info(book_id).is_dense
+                )
+        except LibraryBusy:
+            on_progress(EmbeddingProgress(book_id, info.title, info.dense_done, info.chunks))
+            time.sleep(LOOK_EVERY_S)

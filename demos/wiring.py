@@ -34,7 +34,7 @@ class Services:
             LibrarySettings(home=settings.home, embedder=settings.embedder, chroma_url=settings.chroma_url)
         )
         self.indexer = Indexer(self.library)
-        self._models: dict[str, NovelChatModel] = {}
+        self._models: dict[tuple[str, int | None], NovelChatModel] = {}
         self._loading = threading.Lock()
 
     def model_choices(self) -> list[tuple[str, str]]:
@@ -45,22 +45,26 @@ class Services:
             return [(default, default), *bundled]
         return sorted(bundled, key=lambda choice: choice[1] != default)
 
-    def chat_model(self, spec: str | None = None) -> NovelChatModel:
+    def chat_model(self, spec: str | None = None, *, bits: int | None = None) -> NovelChatModel:
         """The model that ``spec`` names, loaded once; the setting's model when it is None.
+
+        Args:
+            bits: width of a weight in memory; None leaves it to the backend.
 
         Raises:
             UnknownModel: the specification names nothing.
             ModelLoadError: the files are missing or damaged.
+            SettingsError: the model's backend cannot compute with so many bits.
         """
         from core.llm.models import load_chat_model
 
         spec = spec or self.settings.model
         with self._loading:
-            if spec not in self._models:
-                self._models[spec] = load_chat_model(
-                    spec, cache_dir=self.settings.home / "models", api_key=self.settings.api_key
+            if (spec, bits) not in self._models:
+                self._models[spec, bits] = load_chat_model(
+                    spec, cache_dir=self.settings.home / "models", bits=bits, api_key=self.settings.api_key
                 )
-            return self._models[spec]
+            return self._models[spec, bits]
 
     def reader(self, spec: str | None = None) -> Reader:
         """Answers questions about books with the model that ``spec`` names."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+
 from core.data.text import Chapter, Novel, Span
 from core.retrieval.book_folder import text_id
 
@@ -36,7 +37,8 @@ def make_novel(title: str = "山中记", num_chapters: int = 8, salt: str = "") 
     for number in range(1, num_chapters + 1):
         mark = names[(number - 1) % len(names)]
         body = "".join(
-            f"山路第{step}程，{salt}风从{mark}谷吹来，行人说起{mark}字剑与{mark}字灯，各自沉默了半晌。" for step in range(1, 31)
+            f"山路第{step}程，{salt}风从{mark}谷吹来，行人说起{mark}字剑与{mark}字灯，各自沉默了半晌。"
+            for step in range(1, 31)
         )
         start = len(text)
         heading = f"第{number}章 {mark}谷"

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from core.chains.events import Passage
 from core.data.sentences import sentences
@@ -23,13 +24,16 @@ __all__ = ["Aligner", "Support", "supported_share"]
 # A share of an answer's content that one place of the book must hold. Chosen on the development questions: at .5
 # answers borrowed words from passages that do not support them, at .8 honest paraphrases lost their source.
 MIN_SHARE = 0.6
+MIN_QUESTION_SHARE = 0.4
 QUESTION_WEIGHT, RANK_WEIGHT, LENGTH_WEIGHT = 0.35, 0.02, 0.0005
 LONGEST_QUOTE = {"zh": 160, "en": 480}
 
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*|[〇零一二三四五六七八九十百千万亿两]{2,}")
 # Characters that hold sentences together and say nothing by themselves.
-_GLUE = frozenset("的了是在他她它们我你您这那有和与就也都不而把被让给对从到说道着过个一之其中上下里去来会要能可以及为于")
+_GLUE = frozenset(
+    "的了是在他她它们我你您这那有和与就也都不而把被让给对从到说道着过个一之其中上下里去来会要能可以及为于"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class _Candidate:
     span: Span
     passage: int
     text: str
+    is_pair: bool
 
 
 class Aligner:
@@ -67,9 +72,9 @@ class Aligner:
         longest = LONGEST_QUOTE.get(language, LONGEST_QUOTE["en"])
         for passage in passages:
             spans = list(sentences(text, passage.span.start, passage.span.end, language))
-            pairs = [Span(first.start, second.end) for first, second in zip(spans, spans[1:], strict=False)]
+            pairs = [Span(first.start, second.end) for first, second in pairwise(spans)]
             for span in [*spans, *(pair for pair in pairs if len(pair) <= longest)]:
-                self._candidates.append(_Candidate(span, passage.number, span.of(text)))
+                self._candidates.append(_Candidate(span, passage.number, span.of(text), span in pairs))
 
     def support(self, sentence: str) -> Support | None:
         """The best support of a sentence of the answer; None when nothing supports it."""
@@ -88,6 +93,18 @@ class Aligner:
             if best is None or score > best[0]:
                 best = (score, Support(candidate.span, candidate.passage, share))
         return best[1] if best else None
+
+    def nearest(self) -> Support | None:
+        """The sentence that shares most with the question itself; None when none shares much."""
+        shares = [
+            (supported_share(self._question, candidate.text) - RANK_WEIGHT * candidate.passage, candidate)
+            for candidate in self._candidates
+            if not candidate.is_pair
+        ]
+        share, best = max(shares, key=lambda scored: scored[0], default=(0.0, None))
+        if best is None or share < MIN_QUESTION_SHARE:
+            return None
+        return Support(best.span, best.passage, share)
 
 
 def supported_share(claim: str, source: str, ignoring: str = "") -> float:

@@ -1,7 +1,7 @@
 """The few sentences of the evidence that a small model should read.
 
 A model of a few hundred million parameters loses the thread in a thousand tokens, and each of them costs time. The
-sentences nearest to the question, with their neighbours, hold the answer nearly as often as whole passages do.
+sentences that share most with the question, with their neighbours, hold the answer nearly as often as whole passages.
 """
 
 from __future__ import annotations
@@ -17,10 +17,32 @@ from core.retrieval.book_folder import BookFolder
 
 __all__ = ["focus_passages"]
 
-# What stands next to a telling sentence often holds the answer itself; what was found first is likelier right.
-NEIGHBOUR_WEIGHT, RANK_DECAY = 0.5, 0.85
-
 
 def focus_passages(book: BookFolder, passages: Sequence[Passage], question: str, max_chars: int) -> list[Passage]:
-    """Parts of the passages, in the order of the passages, of about ``max_chars`` characters together."""
-    return list(passages)
+    """Parts of the passages, best passage first, of at most about ``max_chars`` characters together.
+
+    Each part is a run of whole sentences; its ``Passage`` keeps the number of the passage it was cut from.
+    """
+    per_passage = max_chars // max(1, len(passages))
+    parts = []
+    for passage in passages:
+        spans = list(sentences(book.text, passage.span.start, passage.span.end, book.record.language))
+        span = _best_window(book.text, spans, question, per_passage)
+        parts.append(replace(passage, span=span, text=span.of(book.text)))
+    return parts
+
+
+def _best_window(text: str, spans: Sequence[Span], question: str, max_chars: int) -> Span:
+    """The run of sentences of at most ``max_chars`` that shares most with the question; at least one sentence."""
+    shares = [supported_share(question, span.of(text)) for span in spans]
+    best, best_score = spans[0], -1.0
+    for first in range(len(spans)):
+        last = first
+        while last + 1 < len(spans) and spans[last + 1].end - spans[first].start <= max_chars:
+            last += 1
+        window = Span(spans[first].start, spans[last].end)
+        # The whole window's share counts the question's words once, the sentences' shares say where they crowd.
+        score = supported_share(question, window.of(text)) + 0.5 * sum(shares[first : last + 1]) / (last - first + 1)
+        if score > best_score:
+            best, best_score = window, score
+    return best

@@ -1,7 +1,8 @@
 """Make a follow-up question stand on its own, so that it can be searched for.
 
-"他后来怎么样了？" names nobody. The name is found in the conversation: the longest run of characters there that the book
-itself uses often. A large model could rewrite the question; a small one cannot be trusted to, and this is instant.
+"他后来怎么样了？" names nobody. The name is found in the conversation: the longest run of characters there that
+the book itself uses often. A large model could rewrite the question; a small one cannot be trusted to, and
+this is instant.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from core.retrieval.tokens import question_terms, strip_question_words
 
 __all__ = ["standalone_question"]
 
-_PERSON = re.compile(r"他们|她们|他|她|此人|那人|这个人|那个人|这人|\b(?:he|she|him|her|his|hers|they|them|their)\b", re.I)
+_PERSON = re.compile(
+    r"他们|她们|他|她|此人|那人|这个人|那个人|这人|\b(?:he|she|him|her|his|hers|they|them|their)\b", re.I
+)
 _THING = re.compile(r"它们?|\bits?\b", re.I)
 _CONTINUES = re.compile(r"^(然后|后来|接着|之后|那么|那|为什么|结果|还有|and|then|why|what about|how about)", re.I)
 _NAME_EN = re.compile(r"(?:(?:Mr|Mrs|Miss|Ms|Dr|Sir|Lady|Colonel|Captain)\.? )?[A-Z][a-z]+(?: [A-Z][a-z]+)*")
 _HAN_RUN = re.compile(r"[一-鿿]+")
-_FUNCTION = set("的了是在他她它我你这那有和与就也都不而把被让给对从到说道着过个之其中上下里去来会要能可以及为于什么谁哪怎样几多少吗呢后前")
+_FUNCTION = set(
+    "的了是在他她它我你这那有和与就也都不而把被让给对从到说道着过个之其中上下里去来会要能可以及为于什么谁哪怎样几多少吗呢后前"
+)
 _NAME_CHARS = range(2, 5)
 _MIN_USES, SUBJECT_FIRST = 3, 0.3
 

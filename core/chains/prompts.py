@@ -1,6 +1,6 @@
 """Prompts for answering from passages: one to be completed by a base model, one to be answered by a chat model.
 
-A base model learns the task from the two examples in front of the question, so they are as short as a good answer is.
+A base model learns the task from the four examples in front of the question, so they are as short as a good answer is.
 The language is the question's. Nothing here knows a model or counts a token.
 """
 
@@ -18,21 +18,53 @@ COMPLETION_STOPS = ("\n",)
 
 _COMPLETION = {
     "zh": (
-        "读小说片段，用片段里的原话简短地回答问题。\n\n",
-        "片段：桥头住着一个老石匠，姓陆，打了四十年石头，左手少了一根小指，人都叫他陆三锤。\n"
-        "问题：老石匠的外号叫什么？\n回答：陆三锤。\n\n"
-        "片段：阿蛮把信折好，塞进灯座底下，吹灭了灯。她对弟弟说：“天亮以前，谁敲门也不要开。”\n"
-        "问题：阿蛮把信藏在哪里？\n回答：她把信塞进灯座底下。\n\n",
-        "片段：{passages}\n问题：{question}\n回答：",
+        "阅读理解：根据文章回答问题，答案用文章里的原文。\n\n",
+        "文章：{passage}\n问题：{question}\n答案：{answer}",
+        (
+            (
+                "桥头住着一个老石匠，姓陆，打了四十年石头，左手少了一根小指，人都叫他陆三锤。他有个女儿，唤作秋娘。",
+                "老石匠的外号叫什么？",
+                "陆三锤。",
+            ),
+            (
+                "阿蛮把信折好，塞进灯座底下，吹灭了灯。她对弟弟说：“天亮以前，谁敲门也不要开。”",
+                "阿蛮把信藏在哪里？",
+                "塞进灯座底下。",
+            ),
+            ("那夜大雨，王捕头骑一匹黄骠马赶了八十里路，天明才到青石县。", "王捕头赶了多少里路？", "八十里路。"),
+            (
+                "刘员外见了画，面如土色，原来画上的人正是他二十年前害死的师兄。",
+                "刘员外为什么面如土色？",
+                "画上的人正是他二十年前害死的师兄。",
+            ),
+        ),
     ),
     "en": (
-        "Read the passage of a novel and answer the question briefly, in the words of the passage.\n\n",
-        "Passage: At the bridge lived an old mason named Low. He had cut stone for forty years and had lost the little "
-        "finger of his left hand.\nQuestion: Which finger had the mason lost?\nAnswer: The little finger of his left "
-        "hand.\n\n"
-        "Passage: Anne folded the letter and hid it under the lamp. “Open to nobody before dawn,” she told her "
-        "brother.\nQuestion: Where did Anne hide the letter?\nAnswer: She hid it under the lamp.\n\n",
-        "Passage: {passages}\nQuestion: {question}\nAnswer:",
+        "Reading comprehension: answer each question from its passage, in the words of the passage.\n\n",
+        "Passage: {passage}\nQuestion: {question}\nAnswer:{answer}",
+        (
+            (
+                "At the bridge lived an old mason named Low. He had cut stone for forty years and had lost the little "
+                "finger of his left hand.",
+                "Which finger had the mason lost?",
+                " The little finger of his left hand.",
+            ),
+            (
+                "Anne folded the letter and hid it under the lamp. “Open to nobody before dawn,” she told her brother.",
+                "Where did Anne hide the letter?",
+                " Under the lamp.",
+            ),
+            (
+                "It rained all night; the constable rode eighty miles.",
+                "How far did the constable ride?",
+                " Eighty miles.",
+            ),
+            (
+                "The squire turned pale, for the man in the picture was the partner whom he had ruined.",
+                "Why did the squire turn pale?",
+                " The man in the picture was the partner whom he had ruined.",
+            ),
+        ),
     ),
 }
 
@@ -55,15 +87,16 @@ _CHAT = {
 
 def language_of(text: str) -> Language:
     """The language to answer in: Chinese as soon as there is a Han character."""
-    return "zh" if any("\u3400" <= char <= "\u9fff" or "\U00020000" <= char for char in text) else "en"
+    return "zh" if any("\u3400" <= char <= "\u9fff" or char >= "\U00020000" for char in text) else "en"
 
 
 def answer_prompt(passages: Sequence[Passage], question: str) -> str:
     """A text that a base model completes with the answer, then ``COMPLETION_STOPS``."""
-    task, examples, form = _COMPLETION[language_of(question)]
+    task, form, examples = _COMPLETION[language_of(question)]
+    shown = [form.format(passage=text, question=asked, answer=answer) for text, asked, answer in examples]
     # The examples stand on one line each, and so must the passages: a line end is what ends the answer.
     joined = " ".join("".join(passage.text.split("\n")) for passage in passages)
-    return task + examples + form.format(passages=joined, question=question)
+    return task + "\n\n".join([*shown, form.format(passage=joined, question=question, answer="")])
 
 
 def answer_dialogue(

@@ -18,7 +18,7 @@ from typing import Any
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-from core.chains.citations import Aligner
+from core.chains.citations import Aligner, Support
 from core.chains.events import (
     Citation,
     CitationFound,
@@ -28,7 +28,6 @@ from core.chains.events import (
     Failed,
     Passage,
     Status,
-    Stopped,
     Token,
     UsageReport,
 )
@@ -44,13 +43,16 @@ from core.retrieval.book_folder import BookFolder
 from core.retrieval.library import Library
 from core.retrieval.results import SearchResult
 
-__all__ = ["NOT_FOUND", "Answer", "Question", "Reader", "ReaderSettings", "collect"]
+__all__ = ["NOT_FOUND", "Question", "Reader", "ReaderSettings"]
 
 NOT_FOUND = {"zh": "书中没有提到。", "en": "The book does not say."}
 UNSUPPORTED = {
     "zh": "（以上是模型的说法，书中找不到支持它的句子。）",
     "en": " (This is what the model says; no sentence of the book supports it.)",
 }
+NEAREST = {"zh": "\n书中最相关的原文：{quote}", "en": "\nThe nearest words of the book: {quote}"}
+# Greedy decoding of a small model falls into loops; a mild penalty, and a stop once a run repeats, end them.
+REPETITION_PENALTY, LOOP_REPEATS, LOOP_CHARS = 1.1, 3, range(2, 25)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,60 +78,21 @@ class ReaderSettings:
         passages_shown: passages found and shown as evidence.
         passages_read: at most so many of them are read by a chat model.
         focus_chars: a base model reads only so many characters of them, the most telling sentences.
+        max_new_tokens, completion_tokens: the longest answer of a chat model, and of a base model.
         temperature: 0 keeps to the likeliest words, which are the passage's own.
     """
 
     passages_shown: int = 6
     passages_read: int = 4
     focus_chars: int = 600
-    max_new_tokens: int = 256
+    max_new_tokens: int = 512
+    completion_tokens: int = 96
     temperature: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("passages_shown", "passages_read", "focus_chars", "max_new_tokens"):
+        for name in ("passages_shown", "passages_read", "focus_chars", "max_new_tokens", "completion_tokens"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}, wanted 1 or more")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer, collected from its events.
-
-    Attributes:
-        found: whether the book supports it.
-        is_stopped: whether the reader ended it; ``text`` is then the part that was written.
-    """
-
-    text: str
-    citations: tuple[Citation, ...]
-    passages: tuple[Passage, ...]
-    found: bool
-    is_stopped: bool
-    usage: UsageReport | None
-
-
-def collect(events: Iterator[Event]) -> Answer:
-    """The answer that a stream of events adds up to.
-
-    Raises:
-        NovelscopeError: the stream ended in an error.
-    """
-    citations: list[Citation] = []
-    passages: tuple[Passage, ...] = ()
-    usage: UsageReport | None = None
-    for event in events:
-        if isinstance(event, CitationFound):
-            citations.append(event.citation)
-        elif isinstance(event, Evidence):
-            passages = event.passages
-        elif isinstance(event, UsageReport):
-            usage = event
-        elif isinstance(event, Failed):
-            raise NovelscopeError(event.message)
-        elif isinstance(event, (Done, Stopped)):
-            found = event.found if isinstance(event, Done) else bool(citations)
-            return Answer(event.text, tuple(citations), passages, found, isinstance(event, Stopped), usage)
-    raise NovelscopeError("the stream of events ended without done, error or stopped")
 
 
 class Reader:
@@ -161,7 +124,8 @@ class Reader:
         passages = _passages(found)
         yield Evidence(passages, found.coverage.dense_done, found.coverage.dense_total)
         language = language_of(question.text)
-        if not is_answerable(book, asked, found, until_chapter=question.until_chapter):
+        slug = self._library.embedder_slug
+        if not is_answerable(book, asked, found, embedder=slug, until_chapter=question.until_chapter):
             said.append(NOT_FOUND[language])
             yield Token(NOT_FOUND[language])
             yield Done(NOT_FOUND[language], found=False, finish_reason="stop")
@@ -197,18 +161,33 @@ class Reader:
                 said.append(text)
                 yield Token(text)
                 yield from map(CitationFound, citer.citations("".join(said), is_whole=False))
+                if _loops("".join(said)):
+                    break
         answer = "".join(said).rstrip()
         yield from map(CitationFound, citer.citations(answer, is_whole=True))
         is_refusal = not answer or any(answer.startswith(text.rstrip("。.")) for text in NOT_FOUND.values())
+        found = bool(citer.num_cited) and not is_refusal
         if not citer.num_cited:
-            note = NOT_FOUND[language] if not answer else "" if is_refusal else UNSUPPORTED[language]
+            note, nearest = self._amends(citer, answer, is_refusal, language)
             if note:
                 yield Token(note)
+            if nearest is not None:
+                yield CitationFound(nearest)
+                found = not is_refusal
             answer += note
         if usage is not None:
             elapsed_s = time.monotonic() - began
             yield UsageReport(usage["input_tokens"], usage["output_tokens"], first_token_s, elapsed_s)
-        yield Done(answer, found=bool(citer.num_cited) and not is_refusal, finish_reason=reason)
+        yield Done(answer, found=found, finish_reason=reason)
+
+    def _amends(self, citer: _Citer, answer: str, is_refusal: bool, language: str) -> tuple[str, Citation | None]:
+        """What to add to an answer that nothing supports, and the quotation that the addition holds."""
+        if is_refusal:
+            return ("" if answer else NOT_FOUND[language]), None
+        note = UNSUPPORTED[language]
+        head = NEAREST[language].format(quote="")
+        nearest = citer.nearest(len(answer) + len(note) + len(head))
+        return (note if nearest is None else f"{note}{head}{nearest.quote}"), nearest
 
     def _prompt(
         self, book: BookFolder, passages: Sequence[Passage], question: Question, asked: str
@@ -220,8 +199,9 @@ class Reader:
         if not getattr(self._model, "is_chat", True):
             focused = focus_passages(book, passages[: settings.passages_read], asked, settings.focus_chars)
             prompt = answer_prompt(focused, asked)
-            _require_room(self._model.get_num_tokens(prompt), settings.max_new_tokens, room)
-            keywords |= {"raw": True, "stop": list(COMPLETION_STOPS)}
+            _require_room(self._model.get_num_tokens(prompt), settings.completion_tokens, room)
+            keywords |= {"raw": True, "stop": list(COMPLETION_STOPS), "repetition_penalty": REPETITION_PENALTY}
+            keywords["max_tokens"] = settings.completion_tokens
             return [HumanMessage(prompt)], keywords, len({passage.number for passage in focused}), 0
         history = list(question.history)
         num_read = min(settings.passages_read, len(passages))
@@ -245,7 +225,7 @@ class _Citer:
 
     def __init__(self, book: BookFolder, passages: Sequence[Passage], asked: str, language: str) -> None:
         self._book, self._language = book, language
-        self._chapters = {passage.number: passage for passage in passages}
+        self._passages = {passage.number: passage for passage in passages}
         self._aligner = Aligner(book.text, passages, asked, book.record.language)
         self._done_until = 0
         self._numbers: dict[Span, int] = {}
@@ -259,20 +239,28 @@ class _Citer:
         for span in spans if is_whole else spans[:-1]:
             self._done_until = span.end
             support = self._aligner.support(span.of(answer))
-            if support is None:
-                continue
-            number = self._numbers.setdefault(support.span, len(self._numbers) + 1)
-            passage = self._chapters[support.passage]
-            yield Citation(
-                number=number,
-                book_id=self._book.id,
-                chapter=passage.chapter,
-                chapter_title=passage.chapter_title,
-                span=support.span,
-                quote=support.span.of(self._book.text),
-                passage=support.passage,
-                answer_span=span,
-            )
+            if support is not None:
+                yield self._citation(support, span)
+
+    def nearest(self, answer_start: int) -> Citation | None:
+        """The sentence nearest to the question, as a citation of its own quotation at ``answer_start``."""
+        support = self._aligner.nearest()
+        if support is None:
+            return None
+        return self._citation(support, Span(answer_start, answer_start + len(support.span)))
+
+    def _citation(self, support: Support, answer_span: Span) -> Citation:
+        passage = self._passages[support.passage]
+        return Citation(
+            number=self._numbers.setdefault(support.span, len(self._numbers) + 1),
+            book_id=self._book.id,
+            chapter=passage.chapter,
+            chapter_title=passage.chapter_title,
+            span=support.span,
+            quote=support.span.of(self._book.text),
+            passage=support.passage,
+            answer_span=answer_span,
+        )
 
 
 def _passages(found: SearchResult) -> tuple[Passage, ...]:
@@ -290,3 +278,8 @@ def _messages(turns: Sequence[Turn]) -> list[BaseMessage]:
 def _require_room(prompt_tokens: int, answer_tokens: int, room: int | None) -> None:
     if room is not None and prompt_tokens + answer_tokens > room:
         raise PromptTooLong(prompt_tokens + answer_tokens, room)
+
+
+def _loops(answer: str) -> bool:
+    """Whether the answer ends in the same run of characters several times over."""
+    return any(answer.endswith(answer[-length:] * LOOP_REPEATS) for length in LOOP_CHARS if len(answer) > length * 3)

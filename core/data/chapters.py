@@ -131,7 +131,7 @@ def _leaves(text: str, headings: Sequence[Heading], language: Language) -> list[
     if count:
         # Where chapters have names only, a prologue is a chapter among them.
         return [h for h in headings if h.level == level and h.kind in ("plain", "front", "back", "listed", "roman")]
-    return chapters or sections or parts
+    return [heading for heading in chapters or sections or parts if not heading.is_weak]
 
 
 def _without_sentences(headings: Sequence[Heading]) -> list[Heading]:
@@ -189,7 +189,8 @@ def _drafts(text: str, headings: Sequence[Heading], leaves: Sequence[Heading], l
     kinds = ("front", "back") if leaves[0].kind == "part" else ("front", "back", "part")
     others = [heading for heading in headings if heading.kind in kinds and heading.start not in leaf_starts]
     openings = _openings(leaves, [heading for heading in others if heading.kind == "part"])
-    numbers = printed_numbers([leaf.value for leaf in leaves], [bool(opening) for opening in openings])
+    values = _values(leaves)
+    numbers = printed_numbers(values, [bool(opening) for opening in openings])
 
     drafts: list[_Draft] = []
     front_end = (openings[0] or leaves)[0].start
@@ -201,7 +202,7 @@ def _drafts(text: str, headings: Sequence[Heading], leaves: Sequence[Heading], l
         opening = openings[at]
         if opening or leaf.volume:
             volume = " · ".join(part.title for part in opening) or leaf.volume
-        is_repeated = at > 0 and leaf.value is not None and leaf.value == leaves[at - 1].value and not opening
+        is_repeated = at > 0 and values[at] is not None and values[at] == values[at - 1] and not opening
         printed = numbers[at] if numbers else None
         if is_repeated or (numbers and printed is None):
             continue
@@ -217,6 +218,17 @@ def _drafts(text: str, headings: Sequence[Heading], leaves: Sequence[Heading], l
         if heading.start > last.start:
             drafts.append(_Draft(heading.start, _next_number(drafts), heading.title))
     return drafts
+
+
+def _values(leaves: Sequence[Heading]) -> list[int | None]:
+    """Printed numbers; a number printed twice for two titles is mended where the next one shows the slip."""
+    values = [leaf.value for leaf in leaves]
+    for at in range(1, len(leaves) - 1):
+        this, following = values[at], values[at + 1]
+        is_twice = this is not None and this == values[at - 1] and leaves[at].title != leaves[at - 1].title
+        if is_twice and this is not None and following == this + 2:
+            values[at] = this + 1
+    return values
 
 
 def _next_number(drafts: Sequence[_Draft]) -> int:

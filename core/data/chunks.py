@@ -22,6 +22,9 @@ _PARAGRAPH_COST, _SENTENCE_COST, _CLAUSE_COST, _FORCED_COST = 0.0, 0.06, 1.0, 3.
 _LONGEST_RATIO = 1.5
 _TINY_RATIO, _TINY_COST = 1 / 3, 2.0
 _HEADING_CHARS = 80
+# Pieces shorter than this part of a child are joined beforehand: a border between them is worth little, and a text
+# of single-character lines would otherwise take minutes.
+_CRUMBS_PER_CHILD = 20
 
 _SEMICOLONS, _COMMAS = "；;：:—", "，,、"
 _JOINERS = "\u200c\u200d"
@@ -115,11 +118,26 @@ def _pieces(text: str, span: Span, settings: ChunkSettings) -> list[_Piece]:
         if this.border_cost == _SENTENCE_COST and "\n" in text[this.end : following.start]:
             pieces[at] = _Piece(this.start, this.end, _PARAGRAPH_COST)
     # A heading alone would be a child that matches every question about its words and tells nothing.
+    pieces = _without_crumbs(pieces, settings.child_chars // _CRUMBS_PER_CHILD)
     longest = int(settings.child_chars * _LONGEST_RATIO)
     is_heading = len(pieces) > 1 and pieces[0].end - pieces[0].start <= _HEADING_CHARS
     if is_heading and pieces[1].end - pieces[0].start <= longest:
         pieces[:2] = [_Piece(pieces[0].start, pieces[1].end, pieces[1].border_cost)]
     return pieces
+
+
+def _without_crumbs(pieces: Sequence[_Piece], crumb_chars: int) -> list[_Piece]:
+    joined: list[_Piece] = []
+    for piece in pieces:
+        if (
+            joined
+            and joined[-1].end - joined[-1].start < crumb_chars
+            and piece.end - joined[-1].start <= 2 * crumb_chars
+        ):
+            joined[-1] = _Piece(joined[-1].start, piece.end, piece.border_cost)
+        else:
+            joined.append(piece)
+    return joined
 
 
 def _cut(text: str, sentence: Span, limit: int) -> Iterator[_Piece]:

@@ -1,35 +1,28 @@
 """Read an EPUB: its reading order, its table of contents, its text.
 
-An EPUB is a ZIP archive from a stranger. Nothing is unpacked to disk, every size is bounded, XML that declares
-entities is refused, and a name that leads out of the archive is an error. Protected books are named as such.
+The table of contents begins the chapters; a title that the text does not show becomes a line of it. How the archive
+is read safely is for ``core.data.archive``, how a document becomes lines for ``core.data.xhtml``.
 """
 
 from __future__ import annotations
 
-import io
 import posixpath
 import re
-import zipfile
-import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
-from xml.etree import ElementTree
 
+from core.data.archive import EpubArchive, descendants, local_name
 from core.data.chapters import chapters_from_headings, split_chapters
 from core.data.headings import Heading, classify, find_headings
-from core.data.normalise import language_of, normalise
+from core.data.normalise import language_of
 from core.data.text import Chapter, Language
-from core.data.xhtml import Document, read_document
-from core.errors import BookTooLarge, UnsupportedFormat
+from core.data.xhtml import Document, clean_line, parse_xhtml, read_document
+from core.errors import UnsupportedFormat
 
 __all__ = ["EpubBook", "read_epub"]
 
-_MAX_TEXT_BYTES = 200 * 2**20
-_MAX_MEMBERS = 20_000
-_FONT_OBFUSCATION = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
-_ENTITY_DECLARATIONS = tuple("<!ENTITY".encode(encoding) for encoding in ("utf-8", "utf-16-le", "utf-16-be"))
 _DOCUMENT_TYPES = ("application/xhtml+xml", "text/html", "application/xml", "text/x-oeb1-document", "")
 _SPACE = re.compile(r"\s+")
 _HEADING_LINES = 4
@@ -63,7 +56,7 @@ def read_epub(data: bytes, name: str) -> EpubBook:
         BookTooLarge: its documents unpack to more than the limit.
         UndecodableText: a document fits no encoding.
     """
-    archive = _Archive(data, name)
+    archive = EpubArchive(data, name)
     archive.refuse_protected()
     package = _Package(archive)
     entries = package.contents()
@@ -76,7 +69,7 @@ def read_epub(data: bytes, name: str) -> EpubBook:
     for path in package.spine:
         own = by_path[path]
         document = read_document(archive.read(path), f"{name}: {path}", [e.fragment for e in own if e.fragment])
-        if document.is_contents or not document.lines:
+        if not document.lines:
             continue
         lines, marks = _with_titles(document, own, use_tags=not entries)
         start = length
@@ -88,8 +81,6 @@ def read_epub(data: bytes, name: str) -> EpubBook:
         length = start + 1
     # Joined by a blank line, so that offsets count one character more than each block's own line end.
     text = "\n\n".join(blocks) + "\n" if blocks else ""
-    if normalise(text) != text:
-        raise AssertionError("lines of a document hold a line end")
     language = language_of(text)
     return EpubBook(package.title, text, language, _chapters(text, headings, language))
 
@@ -138,86 +129,10 @@ def _squeezed(text: str) -> str:
     return _SPACE.sub("", text).lower()
 
 
-class _Archive:
-    """Members of the ZIP archive, read within bounds."""
-
-    def __init__(self, data: bytes, name: str) -> None:
-        self.name = name
-        self._left_bytes = _MAX_TEXT_BYTES
-        try:
-            self._zip = zipfile.ZipFile(io.BytesIO(data))
-            members = self._zip.infolist()
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as wrong:
-            raise self.damaged(f"not a whole ZIP archive: {wrong}") from wrong
-        if len(members) > _MAX_MEMBERS:
-            raise UnsupportedFormat(f"{name} holds {len(members):,} files, more than any book; check what it is")
-        self.members = {member.filename: member for member in members}
-        self._by_lower = {path.lower(): path for path in self.members}
-
-    def damaged(self, what: str) -> UnsupportedFormat:
-        return UnsupportedFormat(f"{self.name} is a damaged EPUB ({what}); get an intact copy, or export it again")
-
-    def find(self, path: str) -> str | None:
-        """The member of that path; letters' case is forgiven, as other readers do."""
-        return path if path in self.members else self._by_lower.get(path.lower())
-
-    def resolve(self, folder: str, reference: str) -> str:
-        """The path that a reference inside ``folder`` names."""
-        target = unquote(reference)
-        path = posixpath.normpath(posixpath.join(folder, target))
-        if target.startswith("/") or "\\" in target or path == ".." or path.startswith(("../", "/")):
-            raise self.damaged(f"{reference!r} leads out of the book")
-        return path
-
-    def read(self, path: str) -> bytes:
-        found = self.find(path)
-        if found is None:
-            raise self.damaged(f"{path!r} is missing")
-        member = self.members[found]
-        if member.flag_bits & 1:
-            raise UnsupportedFormat(f"{self.name} is protected by a password; unlock it first, then add it")
-        if member.file_size > self._left_bytes:
-            raise BookTooLarge(
-                f"{self.name} unpacks to more than {_MAX_TEXT_BYTES // 2**20} MB of text, more than any novel; "
-                "check what it is"
-            )
-        try:
-            with self._zip.open(member) as file:
-                data = file.read(self._left_bytes + 1)
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as wrong:
-            raise self.damaged(f"{path!r} cannot be unpacked: {wrong}") from wrong
-        self._left_bytes -= len(data)
-        return data
-
-    def xml(self, path: str) -> ElementTree.Element:
-        data = self.read(path)
-        if any(mark in data for mark in _ENTITY_DECLARATIONS):
-            raise self.damaged(f"{path!r} declares XML entities, which can be a trap")
-        try:
-            return ElementTree.fromstring(data)
-        except (ElementTree.ParseError, LookupError, ValueError) as wrong:
-            raise self.damaged(f"{path!r} is not well-formed XML: {wrong}") from wrong
-
-    def refuse_protected(self) -> None:
-        """Stop at a book whose text is locked; obfuscated fonts lock no text."""
-        locks = [path for path in ("META-INF/rights.xml", "META-INF/license.lcpl") if self.find(path)]
-        if self.find("META-INF/encryption.xml"):
-            for data in _descendants(self.xml("META-INF/encryption.xml"), "EncryptedData"):
-                methods = [method.get("Algorithm", "") for method in _descendants(data, "EncryptionMethod")]
-                if not methods or any(method not in _FONT_OBFUSCATION for method in methods):
-                    locks.append("META-INF/encryption.xml")
-                    break
-        if locks:
-            raise UnsupportedFormat(
-                f"{self.name} is protected by DRM ({locks[0]}), so its text cannot be read; wanted an EPUB without "
-                "protection: get one from the publisher or a public-domain source"
-            )
-
-
 class _Package:
     """The package document: title, reading order, where the table of contents is."""
 
-    def __init__(self, archive: _Archive) -> None:
+    def __init__(self, archive: EpubArchive) -> None:
         self._archive = archive
         path = self._package_path()
         self._folder = posixpath.dirname(path)
@@ -225,7 +140,7 @@ class _Package:
         self._paths: dict[str, str] = {}
         self._nav_path = ""
         media_types: dict[str, str] = {}
-        for item in _descendants(root, "item"):
+        for item in descendants(root, "item"):
             key, href = item.get("id", ""), item.get("href", "")
             if not key or not href or re.match(r"[a-z][a-z0-9+.-]*:", href, re.I):
                 continue
@@ -233,7 +148,7 @@ class _Package:
             self._paths[key] = archive.resolve(self._folder, href.split("#")[0])
             if "nav" in item.get("properties", "").split():
                 self._nav_path = self._paths[key]
-        spine = next(_descendants(root, "spine"), None)
+        spine = next(descendants(root, "spine"), None)
         if spine is None:
             raise archive.damaged(f"{path!r} has no reading order")
         ncx = self._paths.get(spine.get("toc", ""))
@@ -242,17 +157,19 @@ class _Package:
         )
         contents = {self._nav_path} | {
             archive.resolve(self._folder, reference.get("href", "").split("#")[0])
-            for reference in _descendants(root, "reference")
+            for reference in descendants(root, "reference")
             if reference.get("type") == "toc" and reference.get("href")
         }
         self.spine: list[str] = []
-        for reference in _descendants(spine, "itemref"):
+        for reference in descendants(spine, "itemref"):
             key = reference.get("idref", "")
             if reference.get("linear", "yes") == "no" or media_types.get(key, "?") not in _DOCUMENT_TYPES:
                 continue
-            if self._paths[key] not in contents and self._paths[key] not in self.spine:
+            if self._paths[key] not in self.spine:
                 self.spine.append(self._paths[key])
-        title = next(_descendants(root, "title"), None)
+        # A book of one file may carry its table of contents in it.
+        self.spine = [path for path in self.spine if path not in contents] or self.spine
+        title = next(descendants(root, "title"), None)
         self.title = " ".join("".join(title.itertext()).split()) if title is not None else ""
 
     def contents(self) -> list[_Entry]:
@@ -266,7 +183,7 @@ class _Package:
 
     def _package_path(self) -> str:
         if self._archive.find("META-INF/container.xml"):
-            for rootfile in _descendants(self._archive.xml("META-INF/container.xml"), "rootfile"):
+            for rootfile in descendants(self._archive.xml("META-INF/container.xml"), "rootfile"):
                 path = self._archive.resolve("", rootfile.get("full-path", ""))
                 if self._archive.find(path):
                     return path
@@ -279,9 +196,7 @@ class _Package:
         return packages[0]
 
     def _nav_entries(self, path: str) -> list[_Entry]:
-        from selectolax.lexbor import LexborHTMLParser
-
-        parser = LexborHTMLParser(self._archive.read(path))
+        parser = parse_xhtml(self._archive.read(path), f"{self._archive.name}: {path}")
         navs = parser.css("nav")
         nav = next((n for n in navs if "toc" in (n.attributes.get("epub:type") or "").split()), None)
         nav = nav or (navs[0] if navs else parser.body)
@@ -294,25 +209,17 @@ class _Package:
 
     def _ncx_entries(self, path: str) -> list[_Entry]:
         entries: list[_Entry] = []
-        for point in _descendants(self._archive.xml(path), "navPoint"):
-            label = next(_descendants(point, "text"), None)
-            content = next((child for child in point if _local(child) == "content"), None)
-            has_children = any(_local(child) == "navPoint" for child in point)
+        for point in descendants(self._archive.xml(path), "navPoint"):
+            label = next(descendants(point, "text"), None)
+            content = next((child for child in point if local_name(child) == "content"), None)
+            has_children = any(local_name(child) == "navPoint" for child in point)
             if label is not None and content is not None:
                 self._add(entries, path, content.get("src", ""), "".join(label.itertext()), has_children)
         return entries
 
     def _add(self, entries: list[_Entry], path: str, reference: str, title: str, has_children: bool) -> None:
         target, _, fragment = reference.partition("#")
-        title = " ".join(title.split())
+        title = clean_line(title)
         if title and not re.match(r"[a-z][a-z0-9+.-]*:", target, re.I):
             place = self._archive.resolve(posixpath.dirname(path), target) if target else path
             entries.append(_Entry(place, unquote(fragment), title, has_children))
-
-
-def _local(element: ElementTree.Element) -> str:
-    return str(element.tag).rpartition("}")[2]
-
-
-def _descendants(element: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:
-    return (child for child in element.iter() if _local(child) == name)

@@ -11,7 +11,7 @@ from pathlib import PurePath
 
 from core.errors import UnsupportedFormat
 
-__all__ = ["EXTENSIONS", "is_zip", "refuse_binary", "refuse_extension"]
+__all__ = ["EXTENSIONS", "is_zip", "refuse_binary", "refuse_extension", "refuse_web_page"]
 
 EXTENSIONS = (".txt", ".text", ".md", ".markdown", ".epub")
 """Endings of the files that can be read."""
@@ -108,6 +108,14 @@ def refuse_binary(data: bytes, source: str) -> None:
     if is_zip(data):
         found, cure = _zip_kind(data)
         raise UnsupportedFormat(f"{source} is {found}, {_WANTED}; {cure}")
+
+
+def refuse_web_page(data: bytes, source: str) -> None:
+    """Stop at HTML, whose text would come with its tags.
+
+    Raises:
+        UnsupportedFormat: the message names the cure.
+    """
     opening = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if opening.startswith((b"<!doctype html", b"<html")):
         raise UnsupportedFormat(f"{source} is a web page, {_WANTED}; {_EXPORT}")

@@ -35,13 +35,19 @@ _CHINESE = re.compile(
 )
 _SCROLL = re.compile(rf"(?:卷之?\s*(?P<number>{_NUMBER})|(?P<part>[上中下][{_PART_UNITS}]))(?P<rest>(?:[\s:：·].*)?)$")
 _WESTERN = re.compile(
-    r"(?P<unit>chapter|chapitre|kapitel|cap[ií]tulo|capitolo|глава|book|part|volume|livre|partie|teil)\s+"
+    r"(?P<unit>chap(?:ter|\.)|chapitre|kapitel|cap[ií]tulo|capitolo|глава|book|part|vol(?:ume|\.)|livre|partie|teil)\s+"
     r"(?:the\s+)?(?P<number>\d{1,4}|[ivxlcdm]{1,9}|[a-z]+(?:[- ](?:one|two|three|four|five|six|seven|eight|nine"
     r"|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth))?)(?![\w'’])(?P<rest>.*)$",
     re.I,
 )
-_FRONT_NAMES = r"楔子|序[章言幕曲文]?|[自代总總小]序|前言|引[子言]|导[言读]|導[言讀]|开[篇场]|開[篇場]|题记|題記|献词|獻詞|内容简介|內容簡介"
-_BACK_NAMES = r"番外[篇卷]?|外[传傳篇]|附[录錄]|[后後][记記序]|尾[声聲]|[终終][章曲]|大[结結]局|完本感言|完[结結]感言|跋|致[谢謝]|[结結][语語局尾]"
+_FRONT_NAMES = (
+    r"楔子|序[章言幕曲文]?|[自代总總小]序|前言|引[子言]|导[言读]|導[言讀]|开[篇场]|開[篇場]|题记|題記|献词|獻詞"
+    r"|内容简介|內容簡介"
+)
+_BACK_NAMES = (
+    r"番外[篇卷]?|外[传傳篇]|附[录錄]|[后後][记記序]|尾[声聲]|[终終][章曲]|大[结結]局|完本感言|完[结結]感言|跋"
+    r"|致[谢謝]|[结結][语語局尾]"
+)
 _NAMED_CHINESE = re.compile(
     rf"(?:(?P<front>{_FRONT_NAMES})|(?P<back>{_BACK_NAMES}))"
     rf"(?P<rest>\s*[（(]?\s*(?:之?{_NUMBER})?\s*[)）]?(?:[\s:：·—－\-《【（(之].{{0,40}})?)$"
@@ -63,7 +69,7 @@ _NO_TITLE = re.compile(
     r"[的里裡中是讲講说說写寫有也就我你他她它了着著过過到在和与與，,。；;！!？?、）)】》”’」』课課电電]"
 )
 _SENTENCE_MARKS = re.compile(r"[。；;]|[，,、：:]$")
-_JOINED_SENTENCE_MARKS = re.compile(r"[，,：:“”「」？?！!]")
+_JOINED_SENTENCE_MARKS = re.compile(r"[：:“”「」]")
 
 _DIGITS = {**{str(n): n for n in range(10)}, **{chr(0xFF10 + n): n for n in range(10)}}
 _HAN_DIGITS = {
@@ -195,7 +201,9 @@ def _judge(title: str, is_marked: bool) -> tuple[str, int | None, bool, str] | N
     match = _WESTERN.match(title)
     if match:
         return _judge_western(match, is_marked)
-    match = _NAMED_CHINESE.match(title)
+    # "楔　子": two characters set wide.
+    squeezed = "".join(title.split())
+    match = _NAMED_CHINESE.match(squeezed if len(squeezed) <= 3 else title)
     if match and not _SENTENCE_MARKS.search(title):
         return "front" if match["front"] else "back", None, False, ""
     match = _NAMED_WESTERN.match(title)
@@ -236,5 +244,5 @@ def _judge_western(match: re.Match[str], is_marked: bool) -> tuple[str, int | No
     looks_like_title = not rest or ((rest[0].isupper() or rest[0] in "“\"'‘(") and rest[-1] not in ".,;")
     if not (is_separated or is_marked or looks_like_title):
         return None
-    kind = "part" if unit.lower() in ("book", "part", "volume", "livre", "partie", "teil") else "chapter"
+    kind = "part" if unit.lower() in ("book", "part", "volume", "vol.", "livre", "partie", "teil") else "chapter"
     return kind, value, False, ""

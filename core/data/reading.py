@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 from core.data.chapters import split_chapters
 from core.data.encoding import decode
-from core.data.formats import is_zip, refuse_extension
+from core.data.formats import is_zip, refuse_extension, refuse_web_page
 from core.data.normalise import language_of, normalise
 from core.data.text import Novel
 from core.errors import BadBook, BookTooLarge, EmptyBook
@@ -82,6 +82,7 @@ def novel_from_bytes(
             raise EmptyBook(f"{name} holds no text, only pictures or empty pages; wanted a novel with text")
     else:
         refuse_extension(name)
+        refuse_web_page(data, name)
         decoded = decode(data, encoding=encoding, source=name)
         text, used, evidence = normalise(decoded.text), decoded.encoding, decoded.evidence
         if not text.strip():

@@ -43,6 +43,7 @@ class Chapter:
     """One chapter: its number in reading order, its heading line, and its span with the heading.
 
     Number 0 is the text before the first heading, if there is any worth keeping; chapters with headings count from 1.
+    Where printed numbers grow through the book they are kept, so gaps may occur; ``core.data.chapters`` says how.
     """
 
     number: int

@@ -14,7 +14,7 @@ from typing import Any
 
 from core.data.encoding import decode
 
-__all__ = ["Document", "read_document"]
+__all__ = ["Document", "clean_line", "parse_xhtml", "read_document"]
 
 _BLOCKS_LIST = (
     "address article aside blockquote body caption center dd details dialog div dl dt fieldset "
@@ -24,6 +24,7 @@ _BLOCKS_LIST = (
 _BLOCKS = frozenset(_BLOCKS_LIST.split())
 _SKIPPED_LIST = "script style rt rp rtc head title template svg audio video object iframe noscript"
 _SKIPPED = frozenset(_SKIPPED_LIST.split())
+_LISTINGS = frozenset(("toc", "landmarks", "page-list"))
 _HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
 _VOID_LIST = "area base br col embed hr img input link meta param source track wbr"
 _VOID = frozenset(_VOID_LIST.split())
@@ -31,7 +32,7 @@ _VOID = frozenset(_VOID_LIST.split())
 _SELF_CLOSED = re.compile(r"<([A-Za-z][\w:.-]*)((?:\s[^<>]*)?)/>")
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.S)
 _DECLARED = re.compile(rb"""\A(?:\xef\xbb\xbf)?\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
-_SPACES = re.compile(r"[ \t\r\n\f]+")
+_SPACES = re.compile("[ \t\r\n\f\x0b\x85\u2028\u2029]+")
 _HAN = "[\\u3000-\\u30ff\\u3400-\\u9fff\\uff00-\\uffef]"
 _BREAK_IN_HAN = re.compile(rf"(?<={_HAN})[ \t]*\r?\n[ \t\r\n]*(?={_HAN})")
 
@@ -43,14 +44,12 @@ class Document:
     Attributes:
         lines: not empty, without white space around them.
         anchors: for each wanted id, the line it stands in or before.
-        headings: lines that are ``<h1>`` to ``<h6>``, with that level.
-        is_contents: the document is a table of contents.
+        headings: lines that are ``<h1>`` to ``<h6>``, with that level. Tables of contents are left out of all of these.
     """
 
     lines: tuple[str, ...]
     anchors: dict[str, int]
     headings: dict[int, int]
-    is_contents: bool
 
 
 def read_document(data: bytes, source: str, wanted_ids: Collection[str] = ()) -> Document:
@@ -59,11 +58,8 @@ def read_document(data: bytes, source: str, wanted_ids: Collection[str] = ()) ->
     Raises:
         UndecodableText: the bytes do not fit the encoding they declare, nor any other.
     """
-    from selectolax.lexbor import LexborHTMLParser
-
-    parser = LexborHTMLParser(_as_html(_decode_xml(data, source)))
+    parser = parse_xhtml(data, source)
     writer = _LineWriter(frozenset(wanted_ids))
-    is_contents = False
     # An explicit stack: documents nest deeper than Python's recursion may go. None closes the tag beside it.
     stack: list[tuple[Any, str]] = [(parser.body, "")] if parser.body is not None else []
     while stack:
@@ -78,8 +74,8 @@ def read_document(data: bytes, source: str, wanted_ids: Collection[str] = ()) ->
         if tag.startswith("-") or tag in _SKIPPED or tag.startswith("!"):
             continue
         attributes = node.attributes
-        if attributes.get("epub:type") == "toc" or attributes.get("role") == "doc-toc":
-            is_contents = True
+        if attributes.get("epub:type") in _LISTINGS or attributes.get("role") == "doc-toc":
+            continue
         writer.open(tag, (attributes.get("id") or attributes.get("name") or "") if attributes else "")
         stack.append((None, tag))
         child = node.last_child
@@ -87,7 +83,24 @@ def read_document(data: bytes, source: str, wanted_ids: Collection[str] = ()) ->
             stack.append((child, ""))
             child = child.prev
     writer.end_line()
-    return Document(tuple(writer.lines), writer.anchors, writer.headings, is_contents)
+    return Document(tuple(writer.lines), writer.anchors, writer.headings)
+
+
+def parse_xhtml(data: bytes, source: str) -> Any:
+    """The document's tree, as selectolax gives it.
+
+    Raises:
+        UndecodableText: the bytes do not fit the encoding they declare, nor any other.
+    """
+    from selectolax.lexbor import LexborHTMLParser
+
+    return LexborHTMLParser(_as_html(_decode_xml(data, source)))
+
+
+def clean_line(text: str) -> str:
+    """The text on one line, its white space made single; breaks between Chinese characters leave none."""
+    joined = _BREAK_IN_HAN.sub("", text.replace("\0", "").replace("\ufeff", ""))
+    return _SPACES.sub(" ", joined).strip(" ")
 
 
 class _LineWriter:
@@ -135,7 +148,7 @@ class _LineWriter:
     def end_line(self) -> None:
         if not self._pieces:
             return
-        line = _SPACES.sub(" ", _BREAK_IN_HAN.sub("", "".join(self._pieces)).replace("\0", "")).strip(" ")
+        line = clean_line("".join(self._pieces))
         self._pieces.clear()
         if line.strip():
             if self._heading_level:

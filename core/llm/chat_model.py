@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 from dataclasses import asdict, fields, replace
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models.chat_models import BaseChatModel, LangSmithParams, generate_from_stream
+from langchain_core.language_models import LangSmithParams
+from langchain_core.language_models.chat_models import BaseChatModel, generate_from_stream
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
@@ -114,14 +116,18 @@ class NovelChatModel(BaseChatModel):
         stop: list[str] | None = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
+    ) -> AsyncGenerator[ChatGenerationChunk, None]:
         steps = _Steps(self._stream(messages, stop, **kwargs))
         loop = asyncio.get_running_loop()
+        # A thread of its own: in the loop's shared pool, requests that wait for the model would hold the threads that
+        # the one being served needs for its next token.
+        worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="novelscope-llm")
         try:
-            while (chunk := await loop.run_in_executor(None, steps.next)) is not None:
+            while (chunk := await loop.run_in_executor(worker, steps.next)) is not None:
                 yield chunk
         finally:
             steps.close()
+            worker.shutdown(wait=False)
 
     async def _agenerate(
         self,
@@ -166,7 +172,7 @@ class NovelChatModel(BaseChatModel):
 
 
 class _Steps:
-    """Takes the steps of a stream in worker threads, and closes it from the event loop without waiting for one.
+    """Takes the steps of a stream in a worker thread, and closes it from the event loop without waiting for one.
 
     A running generator cannot be closed from outside, so whoever leaves last closes it: the event loop when no step
     is running, else the worker thread when its step ends.

@@ -25,7 +25,17 @@ from core.llm.backend import TokenBackend
 if TYPE_CHECKING:
     from core.llm.chat_model import NovelChatModel
 
-__all__ = ["BACKENDS", "BUILTIN_MODELS", "BuiltinModel", "ModelSpec", "available_models", "load_chat_model", "parse_spec"]
+__all__ = [
+    "BACKENDS",
+    "BUILTIN_MODELS",
+    "FORMS",
+    "BuiltinModel",
+    "LoadOptions",
+    "ModelSpec",
+    "available_models",
+    "load_chat_model",
+    "parse_spec",
+]
 
 FORMS = "builtin:NAME, the path of a checkpoint folder or .gguf file, hf:OWNER/NAME, or openai:MODEL@BASE_URL"
 

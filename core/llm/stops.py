@@ -27,18 +27,24 @@ class StopCutter:
         if self.is_cut:
             return ""
         text = self._held + piece
-        at = min((start for start in map(text.find, self._stops) if start >= 0), default=-1)
-        if at >= 0:
+        kept = len(text) - self._chars_to_hold(text)
+        at = self._find(text)
+        # A stop that is whole may lie inside a longer one that began earlier and is not: that one would come first.
+        if 0 <= at <= kept:
             self.is_cut, self._held = True, ""
             return text[:at]
-        kept = len(text) - self._chars_to_hold(text)
         self._held = text[kept:]
         return text[:kept]
 
     def flush(self) -> str:
         """What was held back, once no more text will come."""
         held, self._held = self._held, ""
-        return held
+        at = self._find(held)
+        self.is_cut = self.is_cut or at >= 0
+        return held if at < 0 else held[:at]
+
+    def _find(self, text: str) -> int:
+        return min((start for start in map(text.find, self._stops) if start >= 0), default=-1)
 
     def _chars_to_hold(self, text: str) -> int:
         for length in range(min(self._longest_chars - 1, len(text)), 0, -1):

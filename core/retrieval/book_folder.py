@@ -137,7 +137,9 @@ class BookFolder:
             # Opened without newline translation: offsets count the characters that were stored.
             text = (self.path / "text.txt").read_bytes().decode("utf-8")
         except (OSError, UnicodeDecodeError) as wrong:
-            raise DamagedBook(f"the text of 《{self.record.title}》 cannot be read ({wrong}); add the book again") from wrong
+            raise DamagedBook(
+                f"the text of 《{self.record.title}》 cannot be read ({wrong}); add the book again"
+            ) from wrong
         if text_id(text) != self.id:
             raise DamagedBook(f"the text of 《{self.record.title}》 was changed on disk; add the book again")
         return text
@@ -198,9 +200,7 @@ class BookFolder:
         old = self.record.generation
         settings = ChunkSettings.for_language(self.record.language)
         chunks = _write_derived(self.path, old + 1, self.novel, settings, on_progress)
-        record = replace(
-            self.record, generation=old + 1, num_children=len(chunks.children), chunk_settings=settings
-        )
+        record = replace(self.record, generation=old + 1, num_children=len(chunks.children), chunk_settings=settings)
         _write_durably(self.path / "book.json", record.to_json().encode("utf-8"))
         for stale in self.path.glob(f"*-{old}*"):
             if stale.name in (f"chunks-{old}.parquet", f"lexical-{old}"):

@@ -291,9 +291,7 @@ class _Tokenizer:
         from tokenizers import Tokenizer, models
 
         # SentencePiece never matches its control pieces in a text; a score this low keeps "<s>" from winning.
-        pieces = [
-            (piece, CONTROL_SCORE if piece in CONTROL_PIECES else score) for piece, score in weights.pieces
-        ]
+        pieces = [(piece, CONTROL_SCORE if piece in CONTROL_PIECES else score) for piece, score in weights.pieces]
         self._unigram = Tokenizer(models.Unigram(pieces, unk_id=weights.unk, byte_fallback=False))
         self._replacements = str.maketrans(weights.replacements)
         self._bos, self._eos, self._max_tokens = weights.bos, weights.eos, weights.max_positions

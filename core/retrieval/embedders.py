@@ -56,6 +56,4 @@ def load_embedder(spec: str = DEFAULT_EMBEDDER) -> Embedder:
         from core.retrieval.hub_embedder import HubEmbedder
 
         return HubEmbedder(spec.removeprefix("hf:"))
-    raise UnknownModel(
-        f"no embedding model {spec!r}; wanted one of {', '.join(EMBEDDERS)}, a folder, or hf:OWNER/NAME"
-    )
+    raise UnknownModel(f"no embedding model {spec!r}; wanted one of {', '.join(EMBEDDERS)}, a folder, or hf:OWNER/NAME")

@@ -41,7 +41,9 @@ class HubEmbedder:
             raise ModelLoadError(f"embedding model {name_or_path!r} cannot be loaded: {reason}") from wrong
         self.name = Path(name_or_path).name
         self.dim = int(self._model.config.hidden_size)
-        self._query, self._passage = next((both for key, both in PREFIXES.items() if key in self.name.lower()), ("", ""))
+        self._query, self._passage = next(
+            (both for key, both in PREFIXES.items() if key in self.name.lower()), ("", "")
+        )
 
     def embed_passages(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of passages, (len(texts), dim) float32."""

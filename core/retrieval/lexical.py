@@ -6,6 +6,7 @@ bookmark. Which row is which chunk is the library's business: rows are in the or
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -58,16 +59,36 @@ class LexicalIndex:
         try:
             return cls(bm25s.BM25.load(str(folder), mmap=True, show_progress=False))
         except (OSError, ValueError, KeyError, TypeError) as wrong:
-            raise DamagedBook(f"the lexical index in {folder} cannot be read ({wrong}); run: novelscope rebuild") from wrong
+            raise DamagedBook(
+                f"the lexical index in {folder} cannot be read ({wrong}); run: novelscope rebuild"
+            ) from wrong
 
     @property
     def num_passages(self) -> int:
         """How many passages are indexed."""
         return int(self._bm25.scores["num_docs"])
 
-    def knows(self, term: str) -> bool:
-        """Whether the term occurs anywhere in the novel."""
-        return term in self._bm25.vocab_dict
+    def known_share(self, question: str, rows: np.ndarray) -> float:
+        """Share of the question's terms, weighed by their rarity, that occur in some of the passages.
+
+        Args:
+            rows: (num_passages,) bool, the passages that count.
+        """
+        weights, known = 0.0, 0.0
+        for term in dict.fromkeys(question_terms(question)):
+            holders = self._holders(term)
+            weight = math.log(1 + (self.num_passages - len(holders) + 0.5) / (len(holders) + 0.5))
+            weights += weight
+            known += weight * bool(rows[holders].any())
+        return known / weights if weights else 0.0
+
+    def _holders(self, term: str) -> np.ndarray:
+        column = self._bm25.vocab_dict.get(term)
+        if column is None:
+            return np.zeros(0, np.int64)
+        start, stop = self._bm25.scores["indptr"][column : column + 2]
+        holders: np.ndarray = self._bm25.scores["indices"][start:stop]
+        return holders
 
     def scores(self, question: str) -> np.ndarray:
         """BM25 of every passage, (num_passages,) float32; all zeros when no term of the question occurs."""

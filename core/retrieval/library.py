@@ -90,7 +90,11 @@ class Added:
 
 
 class Library:
-    """Books on disk. Safe to share between threads; many processes may read one while another writes."""
+    """Books on disk. Safe to share between threads; many processes may read one while another writes.
+
+    Attributes:
+        embedder_slug: what vectors on disk are filed under; known without loading the model.
+    """
 
     def __init__(self, settings: LibrarySettings, embedder: Embedder | None = None) -> None:
         """Open the library; nothing is read or loaded yet.
@@ -101,6 +105,8 @@ class Library:
         self.settings = settings
         self._books = settings.home / "books"
         self._embedder = embedder
+        # Fixed for life: a name that changed when the model is loaded would lose sight of the vectors on disk.
+        self.embedder_slug = embedder.name if embedder is not None else settings.embedder
         self._embedder_lock = threading.Lock()
         self._open: dict[str, BookFolder] = {}
         self._tables: dict[str, tuple[int, tuple[str, ...], np.ndarray]] = {}
@@ -114,11 +120,6 @@ class Library:
             if self._embedder is None:
                 self._embedder = load_embedder(self.settings.embedder)
             return self._embedder
-
-    @property
-    def embedder_slug(self) -> str:
-        """What vectors on disk are filed under; known without loading the model."""
-        return self._embedder.name if self._embedder is not None else self.settings.embedder
 
     # Books ------------------------------------------------------------------------------------------------------
 
@@ -243,9 +244,7 @@ class Library:
 
     # Searching ----------------------------------------------------------------------------------------------------
 
-    def search(
-        self, book_id: str, question: str, *, top_k: int = 10, until_chapter: int | None = None
-    ) -> SearchResult:
+    def search(self, book_id: str, question: str, *, top_k: int = 10, until_chapter: int | None = None) -> SearchResult:
         """Passages of one book for a question, best first, by whatever of the book is indexed so far.
 
         Args:
@@ -254,14 +253,10 @@ class Library:
         book = self.open(book_id)
         done = book.count_vectors(self.embedder_slug)
         similarities = self._similarities(book, question, done, until_chapter) if done else None
-        passages = search_parents(
-            book, question, top_k=top_k, until_chapter=until_chapter, similarities=similarities
-        )
+        passages = search_parents(book, question, top_k=top_k, until_chapter=until_chapter, similarities=similarities)
         return SearchResult(passages, Coverage(done if similarities is not None else 0, book.record.num_children))
 
-    def _similarities(
-        self, book: BookFolder, question: str, done: int, until_chapter: int | None
-    ) -> dict[str, float]:
+    def _similarities(self, book: BookFolder, question: str, done: int, until_chapter: int | None) -> dict[str, float]:
         vector = self.embedder.embed_query(question)
         key = book.vector_key(self.embedder_slug)
         store = self._readable_store()
@@ -311,7 +306,7 @@ class Library:
         for info in self.books():
             book = self.open(info.id)
             wanted |= {book.vector_key(self.embedder_slug)}
-        for key in store.keys() - wanted:
+        for key in store.collections() - wanted:
             if book_id is None or key.startswith(f"{book_id}:"):
                 store.drop(key)
 

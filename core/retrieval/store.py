@@ -45,7 +45,7 @@ class VectorStore(Protocol):
         """Number of rows; 0 when there is no such collection."""
         ...
 
-    def keys(self) -> set[str]:
+    def collections(self) -> set[str]:
         """Every collection's key."""
         ...
 
@@ -142,7 +142,7 @@ class ChromaStore:
         collection = self._collection(key)
         return int(collection.count()) if collection else 0
 
-    def keys(self) -> set[str]:
+    def collections(self) -> set[str]:
         """Every collection's key."""
         named = (collection.metadata or {} for collection in self._client.list_collections())
         return {metadata["key"] for metadata in named if "key" in metadata}

@@ -14,7 +14,10 @@ from functools import lru_cache
 __all__ = ["content_words", "index_terms", "question_terms", "strip_question_words"]
 
 # Han (with extensions and compatibility forms), kana, bopomofo, hangul: no spaces to go by, or none that help.
-_CJK = "\u3005-\u3007\u3041-\u30ff\u3105-\u312f\u31a0-\u31bf\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+_CJK = (
+    "\u3005-\u3007\u3041-\u30ff\u3105-\u312f\u31a0-\u31bf\u3400-\u4dbf\u4e00-\u9fff"
+    "\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+)
 _RUN = re.compile(rf"(?P<cjk>[{_CJK}]+)|(?P<word>[^\W_{_CJK}]+(?:['\u2019][^\W_{_CJK}]+)?)")
 
 # A question's scaffolding says nothing about the passage that answers it, and its pairs are rare in narrative
@@ -27,12 +30,13 @@ _QUESTION_WORDS_ZH = (
     "|书中|书里|小说中|小说里|故事中|故事里|文中|叫做|叫什么|吗|呢|吧|啊|的|了"
 )
 _STRIP_ZH = re.compile(_QUESTION_WORDS_ZH)
-_STOP_EN = frozenset(
+_STOP_WORDS = (
     "a an the of to in on at by for from with about into and or but is are was were be been being am do does did done "
     "has have had having what which who whom whose when where why how that this these those it its he him his she her "
     "they them their i me my we us our you your not no so as if than then there here can could will would shall should "
-    "may might must many much tell please say says said happen happens happened book novel story chapter".split()
+    "may might must many much tell please say says said happen happens happened book novel story chapter"
 )
+_STOP_EN = frozenset(_STOP_WORDS.split())
 
 
 def index_terms(text: str) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """An empty library with the embedder of ``tests.support``."""
 
 import pytest
-from core.retrieval.library import Library, LibrarySettings
 
+from core.retrieval.library import Library, LibrarySettings
 from tests.support import HashedEmbedder
 
 

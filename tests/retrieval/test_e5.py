@@ -6,6 +6,7 @@ import importlib.util
 
 import numpy as np
 import pytest
+
 from core.errors import ModelLoadError
 from core.retrieval.e5 import E5Embedder, bundled_weights
 

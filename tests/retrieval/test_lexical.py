@@ -7,11 +7,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from core.errors import DamagedBook
 from core.retrieval.lexical import K1, B, LexicalIndex
 from core.retrieval.tokens import index_terms, question_terms
-from hypothesis import given
-from hypothesis import strategies as st
 
 PASSAGES = [
     "金箍棒重一万三千五百斤，插在海底。",

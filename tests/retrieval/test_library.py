@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
+
 from core.errors import BookNotFound, DamagedBook, LibraryBusy
 from core.retrieval.indexing import embed_missing
 from core.retrieval.library import Library, LibrarySettings
 from core.retrieval.locks import held_lock
-
 from tests.support import HashedEmbedder, make_novel
 
 
@@ -48,7 +49,7 @@ def test_passages_found_do_not_overlap(library):
     library.add(novel)
     embed_all(library)
     spans = sorted(passage.span for passage in library.search(novel.id, "戊字灯藏在哪里？", top_k=20).passages)
-    assert all(first.end <= second.start for first, second in zip(spans, spans[1:], strict=False))
+    assert all(first.end <= second.start for first, second in pairwise(spans))
 
 
 @pytest.mark.parametrize("is_index_open", [False, True])
@@ -111,6 +112,17 @@ def test_embedding_goes_on_where_it_was_stopped(library, embedder):
     np.testing.assert_allclose(stored.vectors, np.stack([rows[chunk_id] for chunk_id in stored.ids]), atol=1e-6)
 
 
+@pytest.mark.model
+def test_vectors_are_filed_under_one_name_before_and_after_the_model_is_loaded(tmp_path):
+    settings = LibrarySettings(home=tmp_path / "home")
+    writer, novel = Library(settings), make_novel(num_chapters=1)
+    writer.add(novel)
+    assert writer.embedder.dim == 384
+    embed_all(writer)
+    assert Library(settings).info(novel.id).is_dense
+    assert Library(settings).search(novel.id, "灯").coverage.is_complete
+
+
 def test_a_lost_index_is_filled_from_disk_without_embedding(library, embedder):
     novel = make_novel()
     total = library.add(novel).info.chunks
@@ -144,7 +156,7 @@ def test_a_removed_book_leaves_nothing_behind(library, tmp_path):
     library.remove(novel.title)
     assert [info.id for info in library.books()] == [other.id]
     with library.vector_store("a test") as store:
-        assert {key.split(":")[0] for key in store.keys()} == {other.id}
+        assert {key.split(":")[0] for key in store.collections()} == {other.id}
     assert [path.name for path in (tmp_path / "home" / "books").iterdir()] == [other.id]
     with pytest.raises(BookNotFound, match="另一本"):
         library.find(novel.title)

@@ -6,6 +6,7 @@ tokens.
 
 from __future__ import annotations
 
+import inspect
 import json
 import platform
 from collections.abc import Iterator
@@ -68,7 +69,7 @@ def load_checkpoint(checkpoint: Path | str, *, bits: int | None, device: str | N
     source, is_local = str(checkpoint), isinstance(checkpoint, Path)
     with _one_sentence(source, is_local), _quiet_loading():
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=is_local)
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             trust_remote_code=False,
             local_files_only=is_local,
@@ -76,10 +77,13 @@ def load_checkpoint(checkpoint: Path | str, *, bits: int | None, device: str | N
             dtype=torch_dtype(bits),
             output_loading_info=True,
         )
+    model, report = loaded
     if missing := sorted(report["missing_keys"]):
         raise ModelLoadError(
             f"{source}: the weights lack {len(missing)} tensors, {missing[0]} among them; fetch the checkpoint again"
         )
+    if not {"past_key_values", "logits_to_keep"} <= set(inspect.signature(model.forward).parameters):
+        raise ModelLoadError(f"{source}: a {type(model).__name__} keeps no key-value cache and cannot be streamed here")
     try:
         return model.to(place).eval(), tokenizer
     except RuntimeError as refusal:
@@ -131,13 +135,14 @@ def _one_sentence(source: str, is_local: bool) -> Iterator[None]:
 def _quiet_loading() -> Iterator[None]:
     from transformers.utils import logging
 
-    was_shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    bars: Any = logging  # its switches carry no types
+    was_shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         yield
     finally:
         if was_shown:
-            logging.enable_progress_bar()
+            bars.enable_progress_bar()
 
 
 def _first_line(error: BaseException) -> str:

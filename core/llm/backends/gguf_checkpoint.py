@@ -6,7 +6,6 @@ that the next start maps a file instead of unpacking blocks. Nothing here runs a
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -15,10 +14,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import MissingExtra, ModelLoadError
+from core.errors import ModelLoadError
+from core.llm.backends.gguf_file import GGUFFile, read_gguf
 
 if TYPE_CHECKING:
-    from gguf import GGUFReader
     from torch import Tensor, dtype
 
 __all__ = ["fingerprint", "unpack_gguf"]
@@ -86,100 +85,92 @@ def unpack_gguf(path: Path, folder: Path, *, weight_dtype: dtype) -> None:
     Raises:
         ModelLoadError: the file is not GGUF, is damaged, or holds an architecture other than Llama and Gemma 3.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        unfinished = Path(scratch) / "checkpoint"
-        unfinished.mkdir()
-        _write_checkpoint(path, unfinished, weight_dtype)
-        try:
+    from safetensors import SafetensorError
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+            unfinished = Path(scratch) / "checkpoint"
+            unfinished.mkdir()
+            _write_checkpoint(path, unfinished, weight_dtype)
+            _put_in_place(unfinished, folder)
+    except (OSError, SafetensorError) as failure:
+        raise ModelLoadError(f"the weights of {path} cannot be unpacked into {folder.parent}: {failure}") from failure
+
+
+def _put_in_place(unfinished: Path, folder: Path) -> None:
+    try:
+        os.replace(unfinished, folder)
+    except OSError:
+        # Another process may have finished first, and its folder holds the same; anything else there is in the way.
+        if not (folder / "config.json").is_file():
+            shutil.rmtree(folder, ignore_errors=True)
             os.replace(unfinished, folder)
-        except OSError:
-            # Another process finished first, and its folder holds the same; a damaged one is replaced.
-            if not (folder / "config.json").is_file():
-                shutil.rmtree(folder, ignore_errors=True)
-                os.replace(unfinished, folder)
 
 
 def _write_checkpoint(path: Path, folder: Path, weight_dtype: dtype) -> None:
-    from safetensors.torch import save_file
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
-
-    reader = _open(path)
-    architecture = str(_value(reader, "general.architecture"))
+    file = read_gguf(path)
+    architecture = file.values.get("general.architecture")
     if architecture not in MODEL_TYPES:
         raise ModelLoadError(
             f"{path}: the architecture is {architecture!r}; GGUF files of {' and '.join(MODEL_TYPES)} models can be "
             "read, for others give the folder of the original checkpoint"
         )
-    settings = _config(reader, architecture, path)
-    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    from safetensors.torch import save_file
+    from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerFast
+
+    settings = _config(file, architecture)
+    config = AutoConfig.for_model(MODEL_TYPES[architecture], **settings)
     config.dtype = weight_dtype
     config.save_pretrained(folder)
     GenerationConfig.from_model_config(config).save_pretrained(folder)
-    tensors = dict(_tensors(reader, architecture, settings, weight_dtype, path))
+    tensors = dict(_tensors(file, architecture, settings, weight_dtype))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     del tensors
-    tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name, local_files_only=True)
+    # The plain class, since a family's own rebuilds its vocabulary on every start (4 s for Gemma; this one takes 2 s).
+    plain: Any = PreTrainedTokenizerFast
+    try:
+        tokenizer = plain.from_pretrained(str(path.parent), gguf_file=path.name, local_files_only=True)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as wrong:
+        raise ModelLoadError(f"{path}: its tokenizer cannot be read ({wrong}); give another file") from wrong
     tokenizer.save_pretrained(folder)
-    # A family's own class rebuilds its vocabulary on every start (4 s for Gemma); the plain one reads the file (2 s).
-    settings_path = folder / "tokenizer_config.json"
-    written = json.loads(settings_path.read_text(encoding="utf-8"))
-    settings_path.write_text(json.dumps({**written, "tokenizer_class": "PreTrainedTokenizerFast"}), encoding="utf-8")
 
 
-def _open(path: Path) -> GGUFReader:
-    try:
-        from gguf import GGUFReader
-    except ModuleNotFoundError as missing:
-        raise MissingExtra("reading a .gguf file needs the gguf package: pip install gguf") from missing
-    try:
-        return GGUFReader(path)
-    except (ValueError, IndexError, KeyError, OSError, UnicodeDecodeError) as wrong:
-        raise ModelLoadError(f"{path} is not a whole GGUF file ({wrong}); fetch it again") from wrong
-
-
-def _value(reader: GGUFReader, key: str) -> Any:
-    field = reader.get_field(key)
-    return None if field is None else field.contents()
-
-
-def _config(reader: GGUFReader, architecture: str, path: Path) -> dict[str, Any]:
-    """The settings of the transformers configuration that the file's metadata describe."""
-    found = {ours: _value(reader, f"{architecture}.{theirs}") for theirs, ours in CONFIG_KEYS.items()}
-    found |= {ours: _value(reader, f"tokenizer.ggml.{theirs}") for theirs, ours in TOKEN_KEYS.items()}
-    if _value(reader, f"{architecture}.rope.scaling.type") not in (None, "none"):
-        raise ModelLoadError(f"{path}: stretched rotary positions cannot be read from GGUF; give the original folder")
-    shapes = {tensor.name: tensor.shape for tensor in reader.tensors}
-    if "token_embd.weight" not in shapes:
-        raise ModelLoadError(f"{path} holds no token embeddings, so it is not a language model; give another file")
+def _config(file: GGUFFile, architecture: str) -> dict[str, Any]:
+    """The settings of the transformers configuration that the file's values describe."""
+    if file.values.get(f"{architecture}.rope.scaling.type", "none") != "none":
+        raise ModelLoadError(f"{file.path}: stretched rotary positions cannot be read from GGUF; give another file")
+    if "token_embd.weight" not in file.tensors:
+        raise ModelLoadError(f"{file.path} holds no token embeddings, so it is no language model; give another file")
+    if f"{architecture}.attention.head_count" not in file.values:
+        raise ModelLoadError(f"{file.path} does not say how many attention heads it has; give another file")
+    keys = {f"{architecture}.{theirs}": ours for theirs, ours in CONFIG_KEYS.items()}
+    keys |= {f"tokenizer.ggml.{theirs}": ours for theirs, ours in TOKEN_KEYS.items()}
     return {
-        **{name: value for name, value in found.items() if value is not None},
-        "model_type": MODEL_TYPES[architecture],
-        "vocab_size": int(shapes["token_embd.weight"][-1]),
-        "tie_word_embeddings": "output.weight" not in shapes,
+        **{ours: file.values[theirs] for theirs, ours in keys.items() if theirs in file.values},
+        "vocab_size": file.tensors["token_embd.weight"].shape[0],
+        "tie_word_embeddings": "output.weight" not in file.tensors,
     }
 
 
 def _tensors(
-    reader: GGUFReader, architecture: str, settings: Mapping[str, Any], weight_dtype: dtype, path: Path
+    file: GGUFFile, architecture: str, settings: Mapping[str, Any], weight_dtype: dtype
 ) -> Iterator[tuple[str, Tensor]]:
-    import numpy as np
     import torch
-    from gguf import dequantize
 
-    for tensor in reader.tensors:
+    num_heads = settings["num_attention_heads"]
+    for tensor in file.tensors.values():
         name = _full_name(tensor.name, architecture)
         if name is None:
-            raise ModelLoadError(f"{path}: nothing is known of the tensor {tensor.name!r}; give the original folder")
-        values = np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)  # a copy, since maps are read-only
-        weights = torch.from_numpy(values.reshape(tuple(int(size) for size in reversed(tensor.shape))))
+            raise ModelLoadError(f"{file.path}: nothing is known of the tensor {tensor.name!r}; give another file")
+        weights = torch.from_numpy(file.widen(tensor))
         if architecture == "gemma3" and name.endswith("norm.weight"):
             weights = weights - 1  # llama.cpp stores 1 + w, the model adds the 1 itself
         if architecture == "llama" and ".attn_q." in tensor.name:
-            weights = _to_halves(weights, settings["num_attention_heads"])
+            weights = _to_halves(weights, num_heads)
         if architecture == "llama" and ".attn_k." in tensor.name:
-            weights = _to_halves(weights, settings["num_key_value_heads"])
-        yield name, weights.to(weight_dtype).contiguous()
+            weights = _to_halves(weights, settings.get("num_key_value_heads", num_heads))
+        yield name, weights.to(weight_dtype)
 
 
 def _full_name(name: str, architecture: str) -> str | None:

@@ -32,7 +32,9 @@ TURN_ENDS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|end|>", "<|user|>",
 class TransformersBackend:
     """Runs one checkpoint; requests are served one at a time."""
 
-    def __init__(self, checkpoint: Path | str, *, name: str, bits: int | None = None, device: str | None = None) -> None:
+    def __init__(
+        self, checkpoint: Path | str, *, name: str, bits: int | None = None, device: str | None = None
+    ) -> None:
         """Load the checkpoint.
 
         Args:
@@ -61,7 +63,8 @@ class TransformersBackend:
         if len(prompt_ids) >= self.context_tokens:
             raise PromptTooLong(len(prompt_ids), self.context_tokens)
         stops = (*sampling.stop, *format_stops)
-        yield from one_at_a_time(self._lock, lambda: self._write(prompt_ids, sampling, stops))
+        pieces = one_at_a_time(self._lock, lambda: self._write(prompt_ids, sampling, stops))
+        yield from pieces if isinstance(prompt, str) or self.is_chat else _without_indent(pieces)
 
     def _encode(self, prompt: Prompt) -> tuple[list[int], tuple[str, ...]]:
         """Ids of the prompt in the model's format, and the stop strings that the format needs."""
@@ -116,26 +119,26 @@ class TransformersBackend:
         seen = torch.empty(len(prompt_ids) + num_wanted, dtype=torch.long, device=device)
         seen[: len(prompt_ids)] = torch.tensor(prompt_ids, device=device)
         start = 0
+        # The mode is entered anew for each step: held across a yield it would leak into whoever runs in between.
         while start + PREFILL_TOKENS < len(prompt_ids):
-            self._scores(seen[start : start + PREFILL_TOKENS], cache)
+            with torch.inference_mode():
+                self._scores(seen[start : start + PREFILL_TOKENS], cache)
             start += PREFILL_TOKENS
             yield None
         for end in range(len(prompt_ids), len(prompt_ids) + num_wanted):
-            logits = self._scores(seen[start:end], cache)
-            token_id = choose_token(logits, seen[:end], sampling, generator)
-            seen[end] = token_id
+            with torch.inference_mode():
+                logits = self._scores(seen[start:end], cache)
+                token_id = choose_token(logits, seen[:end], sampling, generator)
+                seen[end] = token_id
             start = end
             yield token_id
 
     def _scores(self, ids: Tensor, cache: Any) -> Tensor:
         """Scores of the token after these ids, (vocab,), float32; the cache grows by them."""
-        import torch
-
-        # Entered anew for each step: a mode held across a yield would leak into whoever runs between two tokens.
-        with torch.inference_mode():
-            output = self._model(input_ids=ids[None], past_key_values=cache, use_cache=True, logits_to_keep=1)
-            scores: Tensor = output.logits[0, -1].float()
-            return scores.clone()
+        output = self._model(input_ids=ids[None], past_key_values=cache, use_cache=True, logits_to_keep=1)
+        # A copy even where it is float32 already, since choosing writes into it.
+        scores: Tensor = output.logits[0, -1].float().clone()
+        return scores
 
     def _decode(self, ids: list[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -149,3 +152,13 @@ class TransformersBackend:
         special = self._tokenizer.get_added_vocab() if self.is_chat else {}
         found.update(special[marker] for marker in TURN_ENDS if marker in special)
         return frozenset(found)
+
+
+def _without_indent(pieces: Iterator[str | Finish]) -> Iterator[str | Finish]:
+    """The same stream without the white space that a transcript's "Assistant:" leaves to the answer."""
+    has_begun = False
+    for piece in pieces:
+        if isinstance(piece, str) and not has_begun:
+            piece = piece.lstrip()
+            has_begun = bool(piece)
+        yield piece

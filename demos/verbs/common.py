@@ -1,0 +1,114 @@
+"""What several verbs share: kinds of arguments, the objects they work with, and ways to print.
+
+Importing this must stay cheap: every ``--help`` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+from demos.settings import Settings
+
+if TYPE_CHECKING:
+    from demos.wiring import Services
+
+__all__ = [
+    "add_book",
+    "add_question",
+    "at_least_one",
+    "one_line",
+    "open_services",
+    "pad",
+    "print_json",
+    "readable",
+    "say",
+    "settings_of",
+    "text_argument",
+]
+
+MODEL_HELP = "builtin:NAME, a folder or .gguf file, hf:OWNER/NAME, or openai:MODEL@BASE_URL"
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """Settings from the flags that were given, then the environment."""
+    return Settings.from_environment(home=args.home, model=getattr(args, "model", None))
+
+
+def open_services(args: argparse.Namespace) -> Services:
+    """The objects that verbs work with."""
+    from demos.wiring import Services
+
+    return Services(settings_of(args))
+
+
+def add_book(parser: argparse.ArgumentParser) -> None:
+    """BOOK."""
+    parser.add_argument("book", metavar="BOOK", type=text_argument, help="title, id, or beginning of an id")
+
+
+def add_question(parser: argparse.ArgumentParser) -> None:
+    """BOOK, QUESTION and --until."""
+    add_book(parser)
+    parser.add_argument("question", metavar="QUESTION", type=text_argument, help="what to look for, in words")
+    parser.add_argument(
+        "--until", metavar="N", type=at_least_one, help="read chapters up to N only: nothing later is told"
+    )
+
+
+def text_argument(given: str) -> str:
+    """An argument that is text, not a path: UTF-8 whatever the locale, and not empty."""
+    try:
+        text = os.fsencode(given).decode("utf-8")
+    except UnicodeDecodeError:
+        text = readable(given)
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
+def at_least_one(given: str) -> int:
+    """An argument that is a whole number from 1."""
+    try:
+        number = int(given)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a whole number from 1")
+    return number
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """The result, as the only thing on stdout."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def say(message: str) -> None:
+    """A line for the person, on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks and indents."""
+    return " ".join(text.split())
+
+
+def readable(text: str) -> str:
+    """Text that came from a file's name: bytes that are not UTF-8 are most often GB18030."""
+    if not any("\ud800" <= char <= "\udfff" for char in text):
+        return text
+    name = os.fsencode(text)
+    try:
+        return name.decode("gb18030")
+    except UnicodeDecodeError:
+        return name.decode("utf-8", errors="replace")
+
+
+def pad(text: str, columns: int) -> str:
+    """The text with spaces up to that many columns of a terminal, where a Chinese character takes two."""
+    used = sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+    return text + " " * max(0, columns - used)
