@@ -17,7 +17,7 @@ from itertools import pairwise
 from core.chains.events import Passage
 from core.data.sentences import sentences
 from core.data.text import Language, Span
-from core.retrieval.tokens import content_words
+from core.retrieval.tokens import content_words, strip_question_words
 
 __all__ = ["Aligner", "Support", "supported_share"]
 
@@ -25,6 +25,8 @@ __all__ = ["Aligner", "Support", "supported_share"]
 # answers borrowed words from passages that do not support them, at .8 honest paraphrases lost their source.
 MIN_SHARE = 0.6
 MIN_QUESTION_SHARE = 0.4
+# "八两。" stands in a hundred sentences; the one that supports it stands near something of the question.
+MIN_CONTEXT = 0.1
 QUESTION_WEIGHT, RANK_WEIGHT, LENGTH_WEIGHT = 0.35, 0.02, 0.0005
 LONGEST_QUOTE = {"zh": 160, "en": 480}
 
@@ -55,6 +57,7 @@ class _Candidate:
     span: Span
     passage: int
     text: str
+    surroundings: str
     is_pair: bool
 
 
@@ -67,14 +70,21 @@ class Aligner:
         Args:
             text: the novel's whole text; passages' spans count its characters.
         """
-        self._question = question
+        self._question = strip_question_words(question)
         self._candidates: list[_Candidate] = []
         longest = LONGEST_QUOTE.get(language, LONGEST_QUOTE["en"])
         for passage in passages:
             spans = list(sentences(text, passage.span.start, passage.span.end, language))
             pairs = [Span(first.start, second.end) for first, second in pairwise(spans)]
-            for span in [*spans, *(pair for pair in pairs if len(pair) <= longest)]:
-                self._candidates.append(_Candidate(span, passage.number, span.of(text), span in pairs))
+            for first, span in [
+                *enumerate(spans),
+                *((i, pair) for i, pair in enumerate(pairs) if len(pair) <= longest),
+            ]:
+                last = first + (span != spans[first])
+                around = Span(spans[max(0, first - 1)].start, spans[min(len(spans) - 1, last + 1)].end)
+                self._candidates.append(
+                    _Candidate(span, passage.number, span.of(text), around.of(text), is_pair=last > first)
+                )
 
     def support(self, sentence: str) -> Support | None:
         """The best support of a sentence of the answer; None when nothing supports it."""
@@ -83,6 +93,8 @@ class Aligner:
         for candidate in self._candidates:
             share = supported_share(sentence, candidate.text, ignoring=self._question)
             if share < MIN_SHARE or any(number not in candidate.text for number in numbers):
+                continue
+            if supported_share(self._question, candidate.surroundings) < MIN_CONTEXT:
                 continue
             score = (
                 share
@@ -119,7 +131,9 @@ def supported_share(claim: str, source: str, ignoring: str = "") -> float:
     wanted = rest or _content(claim)
     if not wanted:
         return 0.0
-    return len(wanted & _content(source)) / len(wanted)
+    held = _content(source)
+    # A single character of the claim may stand inside a longer run of the source, which counts by pairs.
+    return sum(unit in held or (len(unit) == 1 and unit in source) for unit in wanted) / len(wanted)
 
 
 @lru_cache(maxsize=4096)

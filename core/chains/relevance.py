@@ -18,7 +18,7 @@ from core.retrieval.results import SearchResult
 __all__ = ["is_answerable"]
 
 UNKNOWN_WEIGHT = 0.05
-MIN_NEARNESS = {"zh": 0.85, "en": 0.81}
+MIN_NEARNESS = {"zh": 0.847, "en": 0.81}
 # Without vectors only words can tell, and paraphrases share few of them: refuse only where nearly all are missing.
 MIN_FAMILIARITY = {"zh": -0.45, "en": -0.35}
 

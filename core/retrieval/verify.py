@@ -19,7 +19,7 @@ from core.retrieval.tokens import index_terms
 
 __all__ = ["VerifyReport", "verify_book"]
 
-SAMPLED_PASSAGES, SAMPLED_TERMS = 8, 20
+SAMPLED_PASSAGES = 8
 LEAST_SHARE = 0.999  # of a passage's own words; all of them, but for the sum's rounding
 LENGTH_TOLERANCE = 1e-3  # embedders divide in float32, some in half of it
 LEAST_COSINE = 0.999  # Chroma may keep vectors in less than float32
@@ -135,10 +135,9 @@ def _lexical_problems(book: BookFolder, chunks: ChunkSet, text: str) -> Iterator
             yield f"the lexical index has {lexical.num_passages} passages, wanted {len(chunks.parents)}"
             return
         for row in _sampled(len(chunks.parents)):
-            terms = list(index_terms(chunks.parents[row].span.of(text)))
-            words = " ".join(terms[:: max(1, len(terms) // SAMPLED_TERMS)])
+            passage = chunks.parents[row].span.of(text)
             only_this = np.arange(len(chunks.parents)) == row
-            if terms and lexical.known_share(words, only_this) < LEAST_SHARE:
+            if any(index_terms(passage)) and lexical.known_share(passage, only_this) < LEAST_SHARE:
                 yield f"the lexical index does not find passage {chunks.parents[row].id} by its own words"
                 return
     except DamagedBook as damaged:

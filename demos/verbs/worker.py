@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         is_done = run_worker(open_services(args).library, should_stop.is_set)
     except LibraryBusy as busy:
-        say(f"worker {os.getpid()}: nothing to do; {busy}")
+        say(f"worker {os.getpid()}: nothing to do, the vector index is held by {busy.holder}")
         return 0
     say(f"worker {os.getpid()}: " + ("every vector is made" if is_done else "stopped; the rest waits"))
     return 0

@@ -174,6 +174,20 @@ def test_the_worker_outlives_the_command_and_makes_the_vectors(tmp_path):
         assert store.keys()
 
 
+@pytest.mark.model
+def test_the_system_may_end_the_worker_between_two_batches(tmp_path):
+    home = tmp_path / "home"
+    library = Library(LibrarySettings(home=home))
+    info = library.add(make_novel(num_chapters=30)).info
+    worker = start(home, "worker", env={"NOVELSCOPE_EMBEDDER": "e5-small"})
+    wait_until(lambda: library.info(info.id).dense_done)
+    worker.send_signal(signal.SIGTERM)
+    assert "stopped" in worker.communicate(timeout=60)[1] and worker.returncode == 0
+    assert library.info(info.id).dense_done % 32 == 0 and not library.info(info.id).is_dense
+    with library.vector_store("a test") as store:
+        assert store.count(library.open(info.id).vector_key("e5-small")) == library.info(info.id).dense_done
+
+
 def test_a_worker_that_finds_the_index_held_ends_by_itself(home):
     done = novelscope(home, "worker")
     assert done.returncode == 0 and done.stdout == "" and f"process {os.getpid()}" in done.stderr
