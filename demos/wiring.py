@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from core.llm.models import BUILTIN_MODELS, available_models
+from core.llm.models import available_models
 from core.retrieval.library import Library, LibrarySettings
 from demos.indexer import Indexer
 from demos.settings import Settings
@@ -39,7 +39,7 @@ class Services:
 
     def model_choices(self) -> list[tuple[str, str]]:
         """(label, specification) of the models that can be picked: the default first, then what is installed."""
-        bundled = [(BUILTIN_MODELS[name].label, f"builtin:{name}") for name in available_models()]
+        bundled = [(model.label, f"builtin:{model.name}") for model in available_models()]
         default = self.settings.model
         if default not in [spec for _, spec in bundled]:
             return [(default, default), *bundled]

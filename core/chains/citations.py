@@ -23,10 +23,10 @@ __all__ = ["Aligner", "Support", "supported_share"]
 
 # A share of an answer's content that one place of the book must hold. Chosen on the development questions: at .5
 # answers borrowed words from passages that do not support them, at .8 honest paraphrases lost their source.
-MIN_SHARE = 0.6
+MIN_SHARE = 0.65
 MIN_QUESTION_SHARE = 0.4
 # "八两。" stands in a hundred sentences; the one that supports it stands near something of the question.
-MIN_CONTEXT = 0.1
+MIN_CONTEXT = 0.3
 QUESTION_WEIGHT, RANK_WEIGHT, LENGTH_WEIGHT = 0.35, 0.02, 0.0005
 LONGEST_QUOTE = {"zh": 160, "en": 480}
 
@@ -94,7 +94,7 @@ class Aligner:
             share = supported_share(sentence, candidate.text, ignoring=self._question)
             if share < MIN_SHARE or any(number not in candidate.text for number in numbers):
                 continue
-            if supported_share(self._question, candidate.surroundings) < MIN_CONTEXT:
+            if _characters_shared(self._question, candidate.surroundings) < MIN_CONTEXT:
                 continue
             score = (
                 share
@@ -134,6 +134,13 @@ def supported_share(claim: str, source: str, ignoring: str = "") -> float:
     held = _content(source)
     # A single character of the claim may stand inside a longer run of the source, which counts by pairs.
     return sum(unit in held or (len(unit) == 1 and unit in source) for unit in wanted) / len(wanted)
+
+
+def _characters_shared(question: str, source: str) -> float:
+    """Share of the question's Han characters, and words of other scripts, that the source has; 1 if it has none."""
+    wanted = set("".join(_HAN.findall(question))) - _GLUE | set(content_words(_HAN.sub(" ", question)))
+    held = set(source) | set(content_words(source))
+    return len(wanted & held) / len(wanted) if wanted else 1.0
 
 
 @lru_cache(maxsize=4096)

@@ -20,6 +20,8 @@ from core.errors import LibraryBusy
 
 __all__ = ["held_lock", "holder_of"]
 
+UNKNOWN_HOLDER, NOTE_WAIT_S = "another process", 0.5
+
 
 @contextlib.contextmanager
 def held_lock(path: Path, purpose: str, *, wait_s: float = 0.0) -> Iterator[None]:
@@ -35,7 +37,13 @@ def held_lock(path: Path, purpose: str, *, wait_s: float = 0.0) -> Iterator[None
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, thread_local=False)
     try:
-        lock.acquire(timeout=wait_s, poll_interval=0.05)
+        try:
+            lock.acquire(timeout=wait_s, poll_interval=0.05)
+        except Timeout:
+            if holder_of(path) != UNKNOWN_HOLDER:
+                raise
+            # The holder is about to write its note, or has taken it away and is about to end.
+            lock.acquire(timeout=NOTE_WAIT_S, poll_interval=0.05)
     except Timeout as taken:
         raise LibraryBusy(holder_of(path)) from taken
     note = _note_of(path)
@@ -55,8 +63,7 @@ def holder_of(path: Path) -> str:
         since = time.strftime("%H:%M:%S", time.localtime(record["since"]))
         return f"process {record['pid']} on {record['host']} ({record['purpose']}, since {since})"
     except (OSError, ValueError, KeyError, TypeError):
-        # The holder took the lock an instant ago and has not written its note yet.
-        return "another process"
+        return UNKNOWN_HOLDER
 
 
 def _note_of(path: Path) -> Path:

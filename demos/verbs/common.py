@@ -21,6 +21,7 @@ __all__ = [
     "add_book",
     "add_question",
     "at_least_one",
+    "columns_of",
     "one_line",
     "open_services",
     "pad",
@@ -108,7 +109,11 @@ def readable(text: str) -> str:
         return name.decode("utf-8", errors="replace")
 
 
+def columns_of(text: str) -> int:
+    """How wide the text is on a terminal, where a Chinese character takes two columns."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
 def pad(text: str, columns: int) -> str:
-    """The text with spaces up to that many columns of a terminal, where a Chinese character takes two."""
-    used = sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
-    return text + " " * max(0, columns - used)
+    """The text with spaces up to that many columns."""
+    return text + " " * max(0, columns - columns_of(text))

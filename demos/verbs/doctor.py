@@ -115,7 +115,7 @@ def probe_index(folder: str) -> None:
     from core.retrieval.store import open_store
 
     store = open_store(Path(folder))
-    keys, num_vectors = store.keys(), 0
+    keys, num_vectors = store.collections(), 0
     for key in keys:
         table = store.table(key)
         num_vectors += len(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from demos.verbs.common import open_services, pad, print_json, say
+from demos.verbs.common import columns_of, open_services, pad, print_json, say
 
 __all__ = ["add_arguments", "run"]
 
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     for info in infos:
         share = f"{100 * info.dense_done // max(1, info.chunks)}%"
         rows.append((info.id, info.title, f"{info.chapters:,}", f"{info.characters:,}", info.encoding, share))
-    widths = [max(len(pad(row[column], 0).encode("gb18030", "replace")) for row in rows) for column in range(6)]
+    widths = [max(map(columns_of, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
