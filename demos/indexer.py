@@ -37,6 +37,7 @@ class Indexer:
 
     Attributes:
         progress: the last batch's progress; None before the first.
+        seconds_per_chunk: how long a chunk took in the last batches; None before two of them.
         trouble: why vectors cannot be made now, in one sentence; None when all is well.
     """
 
@@ -49,6 +50,8 @@ class Indexer:
         self._answers_changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self.progress: EmbeddingProgress | None = None
+        self.seconds_per_chunk: float | None = None
+        self._heard_at = 0.0
         self.trouble: str | None = None
 
     def start(self) -> None:
@@ -116,7 +119,12 @@ class Indexer:
                 self._answers_changed.notify_all()
 
     def _heard(self, progress: EmbeddingProgress) -> None:
-        self.progress = progress
+        now, last = time.monotonic(), self.progress
+        if last is not None and last.book_id == progress.book_id and progress.done > last.done:
+            pace = (now - self._heard_at) / (progress.done - last.done)
+            # The last batch counts half: an answer in between slows one batch, not the estimate.
+            self.seconds_per_chunk = pace if self.seconds_per_chunk is None else (pace + self.seconds_per_chunk) / 2
+        self.progress, self._heard_at = progress, now
         with self._answers_changed:
             self._answers_changed.wait_for(lambda: self._answers == 0 or self._stop.is_set(), timeout=PATIENCE_S)
 

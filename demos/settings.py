@@ -13,7 +13,7 @@ from pathlib import Path
 
 from core.errors import SettingsError
 
-__all__ = ["VARIABLES", "Settings"]
+__all__ = ["VARIABLES", "Settings", "is_space", "quiet_analytics"]
 
 VARIABLES = {
     "NOVELSCOPE_HOME": "folder of the library (default: ~/.local/share/novelscope)",
@@ -82,6 +82,16 @@ class Settings:
             api_key=env.get("NOVELSCOPE_API_KEY") or None,
             language=language,
         )
+
+
+def is_space(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether this runs as a Hugging Face Space, which must listen beyond loopback to be seen."""
+    return bool((os.environ if environment is None else environment).get("SPACE_ID"))
+
+
+def quiet_analytics() -> None:
+    """Keep Gradio from calling its maker; it looks at the environment when it is imported."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 
 def _language_of(env: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ how passages are found or how tokens are made.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -102,7 +102,7 @@ class Reader:
         self._library, self._model = library, model
         self._settings = settings or ReaderSettings()
 
-    def stream(self, question: Question) -> Iterator[Event]:
+    def stream(self, question: Question) -> Generator[Event, None, None]:
         """The answer as typed events, with exactly one terminal event; closing the iterator stops the model."""
         said: list[str] = []
         try:

@@ -14,7 +14,7 @@ from core.data.reading import read_novel
 from core.retrieval.library import Library, LibrarySettings
 from core.retrieval.locks import held_lock
 from core.retrieval.verify import verify_book
-from demos.verbs.web import add_bundled_books
+from demos.bundled import add_bundled_books
 from tests.demos.cli_runner import NO_EMBEDDER, novelscope, start, write_novel
 from tests.support import make_novel
 

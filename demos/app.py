@@ -1,0 +1,90 @@
+"""The page: its theme, its three tabs, and the entry of a Hugging Face Space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+
+import gradio as gr
+
+from demos.tabs.chat import build_chat_tab
+from demos.tabs.document import build_document_tab
+from demos.tabs.streaming import build_streaming_tab
+from demos.translations import interface, strings_for, strings_in
+from demos.wiring import Services
+
+__all__ = ["build_blocks", "main", "theme"]
+
+
+def build_blocks(services: Services) -> tuple[gr.Blocks, gr.I18n]:
+    """The page and the strings of its labels, both for ``mount_gradio_app``."""
+    text = interface()
+    with gr.Blocks(title="novelscope", fill_width=True, analytics_enabled=False) as page:
+        header = gr.HTML(_header(strings_in("zh")), elem_id="ns-header")
+        with gr.Tabs():
+            with gr.Tab(text("tab_document"), id="document"):
+                book, bookmark = build_document_tab(services, text, page)
+            with gr.Tab(text("tab_chat"), id="chat"):
+                build_chat_tab(services, text, page)
+            with gr.Tab(text("tab_streaming"), id="streaming"):
+                build_streaming_tab(services, text, book, bookmark)
+        page.load(greet, None, header, show_progress="hidden", api_visibility="private")
+    return page, text
+
+
+def greet(request: gr.Request) -> str:
+    """The head of the page in the visitor's language."""
+    return _header(strings_for(request))
+
+
+def theme() -> gr.themes.Base:
+    """Paper and cinnabar; every font is one that the reader's machine has."""
+    sans = (
+        "ui-sans-serif",
+        "-apple-system",
+        "Segoe UI",
+        "PingFang SC",
+        "Noto Sans CJK SC",
+        "Microsoft YaHei",
+        "sans-serif",
+    )
+    mono = ("ui-monospace", "SFMono-Regular", "Consolas", "Noto Sans Mono CJK SC", "monospace")
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.red, neutral_hue=gr.themes.colors.stone, font=sans, font_mono=mono,
+        radius_size=gr.themes.sizes.radius_sm, text_size=gr.themes.sizes.text_md,
+    ).set(
+        body_background_fill="#f7f4ec", body_background_fill_dark="#191715",
+        block_background_fill="#fdfbf6", block_background_fill_dark="#211f1c",
+        block_border_color="#e2dccd", block_border_color_dark="#37332d",
+        button_primary_background_fill="#a8322a", button_primary_background_fill_hover="#8f2921",
+        button_primary_background_fill_dark="#b5443a", button_primary_text_color="#fffaf2",
+        input_background_fill="#fffefa", input_background_fill_dark="#1d1b18",
+        button_secondary_background_fill="#efe9da", button_secondary_background_fill_hover="#e6deca",
+        button_secondary_background_fill_dark="#2e2a25", button_secondary_background_fill_hover_dark="#3a352e",
+        slider_color="#a8322a", slider_color_dark="#c7564b",
+    )  # fmt: skip
+
+
+def main() -> int:
+    """Serve the page with settings from the environment: what a Space runs."""
+    from demos.bundled import add_bundled_books
+    from demos.server import serve
+    from demos.settings import Settings, is_space
+
+    services = Services(Settings.from_environment())
+    add_bundled_books(services.library)
+    services.indexer.start()
+    try:
+        serve(services, host="0.0.0.0" if is_space() else "127.0.0.1", port=7860 if is_space() else None)
+    finally:
+        services.close()
+    return 0
+
+
+def _header(strings: Mapping[str, str]) -> str:
+    return (
+        '<header class="ns-header"><svg viewBox="0 0 32 32" width="30" height="30" aria-hidden="true">'
+        '<rect x="3" y="3" width="26" height="26" rx="3" fill="#a8322a"/>'
+        '<path d="M10 8v16M16 8v16M22 8v10" stroke="#fffaf2" stroke-width="2" stroke-linecap="round"/></svg>'
+        f"<h1>novelscope</h1><p>{escape(strings['tagline'])}</p></header>"
+    )
