@@ -7,7 +7,7 @@ from html import escape
 
 import gradio as gr
 
-from demos.tabs.chat import build_chat_tab
+from demos.tabs.chat import build_chat_tab, keep_chat
 from demos.tabs.document import build_document_tab
 from demos.tabs.streaming import build_streaming_tab
 from demos.translations import interface, strings_for, strings_in
@@ -21,11 +21,12 @@ def build_blocks(services: Services) -> tuple[gr.Blocks, gr.I18n]:
     text = interface()
     with gr.Blocks(title="novelscope", fill_width=True, analytics_enabled=False) as page:
         header = gr.HTML(_header(strings_in("zh")), elem_id="ns-header")
+        kept = keep_chat(services)
         with gr.Tabs():
             with gr.Tab(text("tab_document"), id="document"):
                 book, bookmark = build_document_tab(services, text, page)
             with gr.Tab(text("tab_chat"), id="chat"):
-                build_chat_tab(services, text, page)
+                build_chat_tab(services, text, page, kept)
             with gr.Tab(text("tab_streaming"), id="streaming"):
                 build_streaming_tab(services, text, book, bookmark)
         page.load(greet, None, header, show_progress="hidden", api_visibility="private")
@@ -61,6 +62,7 @@ def theme() -> gr.themes.Base:
         input_background_fill="#fffefa", input_background_fill_dark="#1d1b18",
         button_secondary_background_fill="#efe9da", button_secondary_background_fill_hover="#e6deca",
         button_secondary_background_fill_dark="#2e2a25", button_secondary_background_fill_hover_dark="#3a352e",
+        color_accent_soft="#f3eee1", color_accent_soft_dark="#292621",
         slider_color="#a8322a", slider_color_dark="#c7564b",
     )  # fmt: skip
 

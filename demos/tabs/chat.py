@@ -18,11 +18,13 @@ import gradio as gr
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from core.errors import NovelscopeError
+from core.llm.models import BUILTIN_MODELS
+from demos import rendering
 from demos.answering import watched_text
 from demos.translations import strings_for
 from demos.wiring import Services
 
-__all__ = ["build_chat_tab", "stream_reply"]
+__all__ = ["build_chat_tab", "keep_chat", "stream_reply"]
 
 REDRAW_EVERY_S = 0.05
 # A browser keeps a few megabytes for a site.
@@ -32,9 +34,14 @@ _log = logging.getLogger("novelscope.web")
 Message = dict[str, Any]
 
 
-def build_chat_tab(services: Services, text: gr.I18n, page: gr.Blocks) -> None:
+def keep_chat(services: Services) -> gr.BrowserState:
+    """Where a browser keeps the conversation; it must stand outside the tabs, for a hidden tab reads nothing."""
+    return gr.BrowserState([], storage_key="novelscope-chat", secret=_browser_key(services))
+
+
+def build_chat_tab(services: Services, text: gr.I18n, page: gr.Blocks, kept: gr.BrowserState) -> None:
     """Put the tab on the page."""
-    kept = gr.BrowserState([], storage_key="novelscope-chat", secret=_browser_key(services))
+    note = gr.HTML(elem_id="ns-chat-note")
     history = gr.Chatbot(
         label=text("chat_history"), show_label=False, placeholder=text("chat_empty"),  # type: ignore[arg-type]  # taken all the same
         height="58vh", elem_id="ns-chat",
@@ -73,6 +80,7 @@ def build_chat_tab(services: Services, text: gr.I18n, page: gr.Blocks) -> None:
     for event in running:
         event.then(_kept, history, kept, **quiet)
     page.load(lambda messages: messages, kept, history, **quiet)
+    gr.on([model.change, page.load], base_note, model, note, **quiet)
 
 
 def stream_reply(
@@ -80,7 +88,7 @@ def stream_reply(
     message: str,
     history: list[Message],
     model: str,
-    system: str,
+    system: str | None,
     temperature: float,
     top_p: float,
     max_tokens: int,
@@ -120,7 +128,7 @@ def retry_reply(
     services: Services,
     history: list[Message],
     model: str,
-    system: str,
+    system: str | None,
     temperature: float,
     top_p: float,
     max_tokens: int,
@@ -140,7 +148,7 @@ def edit_message(
     services: Services,
     history: list[Message],
     model: str,
-    system: str,
+    system: str | None,
     temperature: float,
     top_p: float,
     max_tokens: int,
@@ -152,6 +160,14 @@ def edit_message(
     index = edit.index if isinstance(edit.index, int) else edit.index[0]
     sampling = (model, system, temperature, top_p, max_tokens, seed)
     yield from stream_reply(services, str(edit.value), history[:index], *sampling, request)
+
+
+def base_note(model: str, request: gr.Request) -> str:
+    """A warning where the picked model was never trained to talk; empty for any other."""
+    name = model.removeprefix("builtin:")
+    if name not in BUILTIN_MODELS or BUILTIN_MODELS[name].is_chat:
+        return ""
+    return rendering.notice(strings_for(request)["chat_base_note"].format(name=BUILTIN_MODELS[name].label))
 
 
 def mark_stopped(history: list[Message], request: gr.Request) -> list[Message]:
@@ -191,9 +207,10 @@ def _plain(entry: Message) -> Message:
     return {"role": entry["role"], "content": content}
 
 
-def _messages(system: str, history: list[Message]) -> list[BaseMessage]:
+def _messages(system: str | None, history: list[Message]) -> list[BaseMessage]:
     kinds = {"user": HumanMessage, "assistant": AIMessage}
-    head: list[BaseMessage] = [SystemMessage(system.strip())] if system.strip() else []
+    instruction = (system or "").strip()
+    head: list[BaseMessage] = [SystemMessage(instruction)] if instruction else []
     return [*head, *(kinds[entry["role"]](entry["content"]) for entry in history)]
 
 

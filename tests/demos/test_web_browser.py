@@ -1,0 +1,190 @@
+"""The page in headless Chromium, as a reader uses it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+
+import pytest
+
+from core.llm.backends.scripted import ScriptedBackend
+from tests.demos.web_server import ScriptedServices, served
+from tests.support import make_novel
+
+pytest.importorskip("playwright.sync_api")
+from playwright.sync_api import expect, sync_playwright  # only where it is installed
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"),
+]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+ANSWER = "丙字灯藏在丙谷的石桥底下。"
+LONG_ANSWER = "山路上的风吹来，" * 200
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory) -> ScriptedServices:
+    services = ScriptedServices(tmp_path_factory.mktemp("home"), ScriptedBackend(ANSWER, delay_s=0.05))
+    services.library.add(make_novel())
+    return services
+
+
+@pytest.fixture(scope="module")
+def address(services):
+    with served(services) as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser, address):
+    context = browser.new_context(locale="zh-CN", viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.requested, page.troubles = [], []
+    page.on("request", lambda request: page.requested.append(request.url))
+    page.on("pageerror", lambda error: page.troubles.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("#ns-facts .ns-facts")
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def answers(services):
+    """Set what the model says from now on."""
+    before = services.backend
+
+    def set_backend(backend: ScriptedBackend) -> ScriptedBackend:
+        services.backend = backend
+        return backend
+
+    yield set_backend
+    services.backend = before
+
+
+def wait_until(holds: Callable[[], bool], within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+        time.sleep(0.02)
+    return holds()
+
+
+def test_a_reader_asks_sees_evidence_first_and_opens_the_cited_sentence(page, address):
+    page.fill("#ns-question textarea", "丙谷的石桥：丙字灯藏在丙谷的哪里？")
+    page.click("#ns-ask")
+    page.wait_for_selector("#ns-evidence .ns-card")
+    assert page.locator(".ns-a").inner_text().strip() == ""  # evidence came before the first word
+    page.wait_for_selector(".ns-usage")
+    assert ANSWER in page.locator(".ns-a").inner_text()
+    page.click(".ns-cite")
+    mark = page.locator("#ns-page mark")
+    expect(mark).to_be_in_viewport(timeout=10_000)
+    assert "丙字灯藏在丙谷的石桥底下" in mark.inner_text()
+    outside = [url for url in page.requested if not url.startswith((address, "data:", "blob:"))]
+    assert outside == [] and page.troubles == []
+
+
+def test_a_book_is_dropped_in_and_can_be_asked(page, services, tmp_path):
+    novel = make_novel("雪夜行", salt="雪")
+    path = tmp_path / "雪夜行.txt"
+    path.write_bytes(novel.text.encode("gb18030"))
+    page.click("#ns-shelf button")
+    page.set_input_files("#ns-file input[type=file]", str(path))
+    page.wait_for_selector("#ns-file .file-preview, #ns-file table")
+    page.click("#ns-add")
+    expect(page.locator("#ns-told")).to_contain_text("雪夜行", timeout=15_000)
+    expect(page.locator("#ns-told")).to_contain_text("gb18030", timeout=15_000)
+    expect(page.locator("#ns-book input")).to_have_value("雪夜行", timeout=10_000)
+    expect(page.locator("#ns-facts")).to_contain_text("全书可按意思检索", timeout=30_000)
+    page.click("#ns-remove")
+    expect(page.locator("#ns-told")).to_contain_text("再点一次", timeout=10_000)
+    page.click("#ns-remove")
+    expect(page.locator("#ns-told")).to_contain_text("已删去", timeout=10_000)
+    assert [info.title for info in services.library.books()] == ["山中记"]
+
+
+def test_stop_ends_the_model_within_a_second(page, answers, caplog):
+    caplog.set_level(logging.INFO, logger="novelscope.answers")
+    backend = answers(ScriptedBackend(LONG_ANSWER, delay_s=0.02))
+    page.fill("#ns-question textarea", "丙字灯藏在哪里？")
+    page.click("#ns-ask")
+    assert wait_until(lambda: backend.pieces_made > 5, 15)
+    page.click("#ns-stop")
+    assert wait_until(lambda: backend.streams_ended == 1, 1.0)
+    made = backend.pieces_made
+    expect(page.locator(".ns-a")).to_contain_text("（已停止）", timeout=5_000)
+    assert backend.pieces_made == made < len(LONG_ANSWER)
+    assert any("stopped after" in line for line in caplog.messages) and "丙字灯" not in caplog.text
+
+
+def test_a_closed_tab_ends_the_model_within_a_second(page, answers, caplog):
+    caplog.set_level(logging.INFO, logger="novelscope.answers")
+    backend = answers(ScriptedBackend(LONG_ANSWER, delay_s=0.02))
+    page.fill("#ns-question textarea", "丙字灯藏在哪里？")
+    page.click("#ns-ask")
+    assert wait_until(lambda: backend.pieces_made > 5, 15)
+    page.close()
+    assert wait_until(lambda: backend.streams_ended == 1, 1.0)
+    assert any("stopped after" in line for line in caplog.messages)
+
+
+def test_a_chat_survives_a_reload(page, address):
+    page.get_by_role("tab", name="对话").click()
+    page.fill("#ns-message textarea", "你好")
+    page.click("#ns-send")
+    expect(page.locator("#ns-chat")).to_contain_text(ANSWER, timeout=15_000)
+    page.wait_for_timeout(500)
+    page.goto(address)
+    page.get_by_role("tab", name="对话").click()
+    expect(page.locator("#ns-chat")).to_contain_text(ANSWER, timeout=15_000)
+
+
+def test_the_bookmark_hides_later_chapters(page):
+    page.locator("#ns-bookmark input[type=number]").fill("2")
+    page.locator("#ns-bookmark input[type=number]").press("Enter")
+    expect(page.locator("#ns-facts")).to_contain_text("只读到：第2章", timeout=10_000)
+    page.fill("#ns-question textarea", "辛字灯藏在谷里的什么地方？重多少斤？")
+    page.click("#ns-ask")
+    page.wait_for_selector("#ns-evidence .ns-card")
+    chapters = page.locator("#ns-evidence .ns-card").evaluate_all("cards => cards.map(card => +card.dataset.chapter)")
+    assert chapters and max(chapters) <= 2
+
+
+def test_the_stream_tab_lists_events_as_they_come(page):
+    page.get_by_role("tab", name="流式").click()
+    page.fill("#ns-stream-question textarea", "丙字灯藏在哪里？")
+    page.click("#ns-stream-ask")
+    page.wait_for_selector("tr.ns-e-done", timeout=20_000)
+    assert "event: evidence" in page.locator("#ns-raw").inner_text()
+
+
+@pytest.mark.parametrize("locale", ["zh-CN", "en-US"])
+def test_a_phone_shows_the_page_in_the_readers_language_without_sideways_scrolling(browser, address, locale):
+    context = browser.new_context(locale=locale, viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector("#ns-facts .ns-facts")
+    name = "提问" if locale == "zh-CN" else "Ask"
+    expect(page.locator("#ns-ask")).to_have_text(name, timeout=10_000)
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+    context.close()

@@ -1,0 +1,213 @@
+"""What the tabs' handlers yield, without a browser."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from core.data.text import Span
+from core.llm.backends.scripted import ScriptedBackend
+from demos import rendering
+from demos.tabs.chat import mark_stopped, stream_reply
+from demos.tabs.document import answer_question, choose_book, open_at, turn_back, turn_on
+from demos.tabs.shelf import add_book, remove_book
+from demos.tabs.streaming import stream_events
+from demos.translations import LANGUAGES, strings_in
+from tests.demos.web_server import ScriptedServices
+from tests.support import make_novel
+
+ANSWER = "丙字灯藏在丙谷的石桥底下。"
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>${alert(3)}"
+
+
+class Visit:
+    """A visitor's request, as far as handlers look at it."""
+
+    def __init__(self) -> None:
+        self.headers = {"accept-language": "zh-CN,zh;q=0.9"}
+
+
+class Click:
+    """A click on something that carries a place."""
+
+    def __init__(self, **where: object) -> None:
+        self.__dict__.update(where)
+
+
+@pytest.fixture
+def services(tmp_path) -> ScriptedServices:
+    services = ScriptedServices(tmp_path / "home", ScriptedBackend(ANSWER))
+    services.library.add(make_novel())
+    return services
+
+
+def ask(services: ScriptedServices, question: str, until: int = 8, turns=()):
+    book = services.library.find("山中记")
+    return list(answer_question(services, book, until, "scripted:test", question, list(turns), Visit()))
+
+
+def test_evidence_is_on_the_page_before_the_first_word(services):
+    shown = ask(services, "丙字灯藏在哪里？")
+    first_evidence = next(at for at, (*_, cards) in enumerate(shown) if isinstance(cards, str) and "ns-card" in cards)
+    first_word = next(at for at, (_, _, talk, _) in enumerate(shown) if "藏在丙" in talk)
+    assert first_evidence < first_word
+
+
+def test_a_cited_answer_opens_at_its_sentence(services):
+    *_, (box, turns, talk, cards) = ask(services, "丙字灯藏在哪里？")
+    citation = turns[-1]["citations"][0]
+    assert box == "" and turns[-1]["state"] == "done" and 'class="ns-cite"' in talk and "<mark>" in cards
+    book = services.library.find("山中记")
+    place = Click(chapter=citation["chapter"], start=citation["start"], end=citation["end"])
+    page, where = open_at(services, book, 8, place, Visit())
+    assert f"<mark>{citation['quote']}</mark>" in page and where == {"chapter": 3}
+
+
+def test_a_page_beyond_the_bookmark_stays_closed(services):
+    book = services.library.find("山中记")
+    chapter = services.library.open(book).record.chapters[6]
+    page, where = open_at(
+        services, book, 3, Click(chapter=7, start=chapter.span.start, end=chapter.span.start + 3), Visit()
+    )
+    assert where == {"chapter": 3} and "庚谷" not in page and strings_in("zh")["beyond_bookmark"] in page
+    page, where = turn_on(services, book, 3, {"chapter": 3}, Visit())
+    assert where == {"chapter": 3} and "丁谷" not in page
+
+
+def test_pages_turn_both_ways_and_stop_at_the_ends(services):
+    book = services.library.find("山中记")
+    assert turn_on(services, book, 8, {"chapter": 1}, Visit())[1] == {"chapter": 2}
+    assert turn_back(services, book, 8, {"chapter": 2}, Visit())[1] == {"chapter": 1}
+    assert turn_back(services, book, 8, {"chapter": 1}, Visit())[1] == {"chapter": 1}
+    assert turn_on(services, book, 8, {"chapter": 8}, Visit())[1] == {"chapter": 8}
+
+
+def test_a_click_with_made_up_numbers_marks_nothing(services):
+    book = services.library.find("山中记")
+    page, _ = open_at(services, book, 8, Click(chapter=2, start=-5, end=10**9), Visit())
+    assert "<mark>" not in page and "乙谷" in page
+    assert open_at(services, book, 8, Click(chapter=99), Visit())[1] == {}
+
+
+def test_a_follow_up_carries_the_conversation(services):
+    *_, (_, turns, *_) = ask(services, "丙字灯藏在哪里？")
+    ask(services, "山路石桥底下的灯重多少斤？", turns=turns)
+    prompt = services.backend.calls[-1][0]
+    assert [turn.content for turn in prompt[1:3]] == ["丙字灯藏在哪里？", ANSWER]
+
+
+def test_a_model_that_fails_leaves_a_calm_line_and_what_was_written(tmp_path):
+    services = ScriptedServices(tmp_path / "home", ScriptedBackend(ANSWER, fails_after=4))
+    services.library.add(make_novel())
+    *_, (_, turns, talk, _) = ask(services, "丙字灯藏在哪里？")
+    assert turns[-1]["state"] == "failed" and turns[-1]["answer"] == ANSWER[:4]
+    assert "ns-error" in talk and "Traceback" not in talk
+
+
+def test_nothing_of_a_strangers_text_becomes_markup(services, tmp_path):
+    path = tmp_path / f"{'x' * 3}.txt"
+    path.write_text(f"第一章 {EVIL}\n{EVIL}藏在石桥底下。\n", encoding="utf-8")
+    *_, (told, _, _) = add_book(services, str(path), "", Visit())
+    book = services.library.books()[-1].id
+    services.backend = ScriptedBackend(EVIL)
+    shown = list(answer_question(services, book, 1, "m", f"{EVIL} 石桥？", [], Visit()))
+    *_, (_, _, talk, cards) = shown
+    page, _ = turn_back(services, book, 1, {}, Visit())
+    _, facts, *_ = choose_book(services, book, Visit())
+    streamed = list(stream_events(services, book, 1, f"{EVIL} 石桥？", Visit()))[-1]
+    for html in (told, talk, cards, page, facts, *streamed):
+        assert "<script" not in html and "<img" not in html
+    assert "&lt;script&gt;" in page
+
+
+def test_marks_are_cut_at_the_borders_of_what_is_shown():
+    text = "甲乙丙丁\n戊己庚辛"
+    chapter = make_novel().chapters[0]
+    chapter = type(chapter)(1, "甲乙丙丁", Span(0, len(text)))
+    page = rendering.chapter_page(chapter, text, Span(2, 7), strings_in("zh"))
+    assert "甲乙<mark>丙丁</mark>" in page and "<mark>戊己</mark>庚辛" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("空.txt", b"", "空.txt"),
+        ("乱.txt", bytes(range(256)) * 40, "乱.txt"),
+        ("书.epub", b"PK\x03\x04 not a zip", "书.epub"),
+        ("图.txt", b"\x89PNG\r\n\x1a\n" + bytes(64), "PNG"),
+    ],
+)
+def test_a_bad_file_gets_one_sentence_and_loses_nothing(services, tmp_path, name, data, said):
+    path = tmp_path / name
+    path.write_bytes(data)
+    before = services.library.books()
+    *_, (told, _, _) = add_book(services, str(path), "", Visit())
+    assert "ns-error" in told and said in told and str(tmp_path) not in told
+    assert services.library.books() == before
+
+
+def test_a_cancelled_addition_leaves_nothing(services, tmp_path):
+    path = tmp_path / "长.txt"
+    path.write_text(make_novel(salt="夜").text * 40, encoding="utf-8")
+    steps = add_book(services, str(path), "", Visit())
+    for told, *_ in steps:
+        if "/" in told and "ns-busy" in told:
+            break
+    steps.close()
+    import time
+
+    deadline = time.monotonic() + 20
+    while any((services.settings.home / "books").glob(".new-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [info.title for info in services.library.books()] == ["山中记"]
+    assert not list((services.settings.home / "books").glob(".*"))
+
+
+def test_a_book_is_removed_by_the_second_click_only(services):
+    book = services.library.find("山中记")
+    told, _, doomed = remove_book(services, book, "", Visit())
+    assert doomed == book and "山中记" in told and len(services.library.books()) == 1
+    remove_book(services, book, doomed, Visit())
+    assert services.library.books() == []
+
+
+def test_the_stream_tab_shows_every_event_and_the_bytes_of_the_stream(services):
+    book = services.library.find("山中记")
+    *_, (meters, timeline, answer, raw) = stream_events(services, book, 8, "丙字灯藏在哪里？", Visit())
+    assert "ns-e-evidence" in timeline and "ns-e-done" in timeline and ANSWER in answer
+    assert "event: evidence\n" in raw and "event: done\n" in raw and "–" not in meters
+
+
+def test_a_chat_reply_grows_and_a_stop_marks_it(services):
+    sampling = ("scripted:test", None, 0.7, 0.9, 64, None)
+    *_, (box, history) = stream_reply(services, "你好", [], *sampling, Visit())
+    assert box == "" and [entry["content"] for entry in history] == ["你好", ANSWER]
+    stopped = mark_stopped([*history[:-1], {"role": "assistant", "content": "丙字"}], Visit())
+    assert stopped[-1]["content"] == "丙字 （已停止）"
+    assert mark_stopped(stopped, Visit()) == stopped
+
+
+def test_both_languages_have_the_same_strings_with_the_same_places():
+    import string
+
+    chinese, english = (strings_in(language) for language in LANGUAGES)
+    assert chinese.keys() == english.keys()
+    for key in chinese:
+        places = [
+            {name for _, name, _, _ in string.Formatter().parse(text[key]) if name} for text in (chinese, english)
+        ]
+        assert places[0] == places[1], key
+
+
+def test_every_string_is_used_and_every_used_string_exists():
+    demos = Path(rendering.__file__).parent
+    named = set()
+    for path in [*demos.glob("*.py"), *demos.glob("tabs/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named.add(node.value)
+    # Built from the event's key: strings[f"status_{key}"].
+    named |= {"status_searching", "status_rewritten"}
+    assert set(strings_in("zh")) - named == set()
