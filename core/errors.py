@@ -66,9 +66,7 @@ class UndecodableText(BadBook):
     """
 
     def __init__(self, source: str, tried: Sequence[str], offset: int) -> None:
-        super().__init__(
-            f"{source}: byte {offset} fits none of {', '.join(tried)}; name the right one with --encoding"
-        )
+        super().__init__(f"{source}: byte {offset} fits none of {', '.join(tried)}; name the right one with --encoding")
         self.source, self.tried, self.offset = source, tuple(tried), offset
 
 

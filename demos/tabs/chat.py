@@ -72,9 +72,9 @@ def build_chat_tab(services: Services, text: gr.I18n, page: gr.Blocks, kept: gr.
     again = history.retry(MethodType(retry_reply, services), [history, *sampling], [message, history], **talking)
     edited = history.edit(MethodType(edit_message, services), [history, *sampling], [message, history], **talking)
     running: list[Any] = [*sent, again, edited]
-    stop.click(mark_stopped, history, history, cancels=running, queue=False, **quiet).then(
-        _kept, history, kept, **quiet
-    )
+    # Marked after the stream was cancelled: a piece that was under way would write over the mark.
+    stopped = stop.click(None, cancels=running, queue=False, api_visibility="private")
+    stopped.then(mark_stopped, history, history, queue=False, **quiet).then(_kept, history, kept, **quiet)
     clear.click(lambda: ([], []), None, [history, kept], cancels=running, queue=False, **quiet)
     history.clear(lambda: [], None, kept, **quiet)
     for event in running:

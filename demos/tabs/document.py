@@ -104,7 +104,9 @@ def build_document_tab(services: Services, text: gr.I18n, page: gr.Blocks) -> tu
         for event in (ask.click, question.submit)
     ]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    stop.click(mark_stopped, [turns], [turns, talk], cancels=running, queue=False, **quiet)
+    # Marked after the stream was cancelled: a piece that was under way would write over the mark.
+    stopped = stop.click(None, cancels=running, queue=False, api_visibility="private")
+    stopped.then(mark_stopped, [turns], [turns, talk], queue=False, **quiet)
     fresh.click(forget, None, [turns, talk, evidence], cancels=running, queue=False, **quiet)
     offered.click(lambda sample: sample[0], offered, question, **quiet)
     choose = MethodType(choose_book, services)
