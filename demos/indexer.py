@@ -19,6 +19,7 @@ from pathlib import Path
 from core.errors import LibraryBusy, NovelscopeError
 from core.retrieval.indexing import EmbeddingProgress, embed_missing, has_pending
 from core.retrieval.library import Library
+from demos.settings import Settings
 
 __all__ = ["Indexer", "finish_vectors", "run_worker", "spawn_worker"]
 
@@ -132,18 +133,19 @@ class Indexer:
         return self._stop.is_set() or self.is_paused
 
 
-def spawn_worker(home: Path) -> None:
-    """Start a process that makes the missing vectors of the library in ``home`` and outlives this one."""
-    home.mkdir(parents=True, exist_ok=True)
-    path = home / "worker.log"
+def spawn_worker(settings: Settings) -> None:
+    """Start a process that makes the missing vectors of the settings' library and outlives this one."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    path = settings.home / "worker.log"
     is_long = path.exists() and path.stat().st_size > MAX_LOG_BYTES
     with path.open("wb" if is_long else "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "demos", "--home", str(home), "worker"],
+            [sys.executable, "-m", "demos", "worker"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
+            env=settings.environment(),
             cwd=Path(__file__).resolve().parent.parent,
         )
     # It is meant to outlive us; without this Popen would warn that it still runs.

@@ -17,13 +17,13 @@ __all__ = ["VARIABLES", "Settings", "is_space", "quiet_analytics"]
 
 VARIABLES = {
     "NOVELSCOPE_HOME": "folder of the library (default: ~/.local/share/novelscope)",
-    "NOVELSCOPE_MODEL": "model that answers: builtin:NAME, a folder or .gguf file, hf:OWNER/NAME, openai:MODEL@BASE_URL",
+    "NOVELSCOPE_MODEL": "who answers: builtin:NAME, a folder or .gguf file, hf:OWNER/NAME, or openai:MODEL@BASE_URL",
     "NOVELSCOPE_EMBEDDER": "embedding model: e5-small, a folder, or hf:OWNER/NAME",
     "NOVELSCOPE_CHROMA": "http://HOST:PORT of a Chroma server (default: a folder inside the library)",
     "NOVELSCOPE_API_KEY": "key for an openai: model's server",
     "NOVELSCOPE_LANG": "language of the command line, zh or en (default: from the locale)",
 }
-DEFAULT_MODEL = "builtin:gemma3-270m"
+DEFAULT_MODEL, DEFAULT_EMBEDDER = "builtin:gemma3-270m", "e5-small"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Settings:
 
     home: Path
     model: str = DEFAULT_MODEL
-    embedder: str = "e5-small"
+    embedder: str = DEFAULT_EMBEDDER
     chroma_url: str | None = None
     api_key: str | None = None
     language: str = "zh"
@@ -76,12 +76,16 @@ class Settings:
             raise SettingsError("; ".join(mistakes))
         return cls(
             home=place.absolute(),
-            model=model or env.get("NOVELSCOPE_MODEL") or DEFAULT_MODEL,
-            embedder=env.get("NOVELSCOPE_EMBEDDER") or "e5-small",
+            model=_absolute(model or env.get("NOVELSCOPE_MODEL") or DEFAULT_MODEL),
+            embedder=_absolute(env.get("NOVELSCOPE_EMBEDDER") or DEFAULT_EMBEDDER),
             chroma_url=env.get("NOVELSCOPE_CHROMA") or None,
             api_key=env.get("NOVELSCOPE_API_KEY") or None,
             language=language,
         )
+
+    def environment(self) -> dict[str, str]:
+        """The process's environment for a process of ours in another folder: what names a path names the same."""
+        return {**os.environ, "NOVELSCOPE_HOME": str(self.home), "NOVELSCOPE_EMBEDDER": self.embedder}
 
 
 def is_space(environment: Mapping[str, str] | None = None) -> bool:
@@ -92,6 +96,13 @@ def is_space(environment: Mapping[str, str] | None = None) -> bool:
 def quiet_analytics() -> None:
     """Keep Gradio from calling its maker; it looks at the environment when it is imported."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+
+def _absolute(spec: str) -> str:
+    """A path made absolute: the background worker runs in another folder. Any other specification as it is."""
+    # os.path, unlike Path, takes whatever cannot be a path for one that does not exist.
+    path = os.path.expanduser(spec)
+    return os.path.abspath(path) if os.path.exists(path) and spec != DEFAULT_EMBEDDER else spec
 
 
 def _language_of(env: Mapping[str, str]) -> str:

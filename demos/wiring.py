@@ -75,3 +75,4 @@ class Services:
     def close(self) -> None:
         """Stop background work and release the vector index."""
         self.indexer.stop()
+        self.library.close()

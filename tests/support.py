@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from core.data.text import Chapter, Novel, Span
 from core.retrieval.book_folder import text_id
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class HashedEmbedder:

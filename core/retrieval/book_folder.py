@@ -8,7 +8,8 @@
     vectors-NAME.parquet all of them, once every child has one
 
 ``book.json`` is replaced in one step after everything of a new generation is written, so a reader, or a restart
-after a kill, sees the old generation or the new one. Nothing here locks or decides; ``core.retrieval.library`` does.
+after a kill, sees the old generation or the new one; a damaged book is repaired the same way. Nothing here locks or
+decides; ``core.retrieval.library`` does.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from core.data.chunks import ChunkSet, ChunkSettings, Parent, split_chunks
-from core.data.tables import EmbeddingTable
+from core.data.tables import BadTable, EmbeddingTable
 from core.data.text import Chapter, Chunk, Novel, Span
 from core.errors import DamagedBook
 from core.retrieval.lexical import LexicalIndex
@@ -71,22 +72,33 @@ class BookRecord:
         if fields.get("schema") != SCHEMA:
             raise ValueError(f"schema {fields.get('schema')}, wanted {SCHEMA}")
         chapters = tuple(Chapter(number, title, Span(start, end)) for number, title, start, end in fields["chapters"])
-        return cls(**{**fields, "chapters": chapters, "chunk_settings": ChunkSettings(**fields["chunk_settings"])})
+        record = cls(**{**fields, "chapters": chapters, "chunk_settings": ChunkSettings(**fields["chunk_settings"])})
+        numbers = (record.characters, record.num_children, record.generation, record.added_at)
+        if not chapters or not isinstance(record.title, str) or not all(isinstance(n, (int, float)) for n in numbers):
+            raise ValueError("a field is of the wrong kind")
+        return record
 
 
 def write_book(path: Path, novel: Novel, added_at: float, on_progress: Callable[[int, int], None]) -> BookFolder:
-    """Write a whole book, without vectors, into the new folder ``path``.
+    """Write a whole book, without vectors, into the folder ``path``: a new one, or that of the same book, damaged.
 
     Args:
+        added_at: of a book that is new, in seconds; a record that can still be read keeps its own, and its title.
         on_progress: hears (parents indexed, parents in all).
     """
-    path.mkdir(parents=True)
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        old = BookFolder(path).record
+    except DamagedBook:
+        old = None
+    # The id is the hash of this text, so it is right for the old record as well as for the new one.
     _write_durably(path / "text.txt", novel.text.encode("utf-8"))
     settings = ChunkSettings.for_language(novel.language)
-    chunks = _write_derived(path, 1, novel, settings, on_progress)
+    generation = 1 + max(_generations(path).values(), default=0)
+    chunks = _write_derived(path, generation, novel, settings, on_progress)
     record = BookRecord(
         id=novel.id,
-        title=novel.title,
+        title=old.title if old else novel.title,
         language=novel.language,
         encoding=novel.encoding,
         evidence=novel.evidence,
@@ -94,10 +106,10 @@ def write_book(path: Path, novel: Novel, added_at: float, on_progress: Callable[
         chapters=novel.chapters,
         num_children=len(chunks.children),
         chunk_settings=settings,
-        added_at=added_at,
+        added_at=old.added_at if old else added_at,
+        generation=generation,
     )
-    _write_durably(path / "book.json", record.to_json().encode("utf-8"))
-    return BookFolder(path)
+    return _switch_to(path, record)
 
 
 class BookFolder:
@@ -117,9 +129,10 @@ class BookFolder:
         try:
             self.stamp = (path / "book.json").stat().st_mtime_ns
             self.record = BookRecord.from_json((path / "book.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError, TypeError) as wrong:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as wrong:
             raise DamagedBook(
-                f"{path / 'book.json'} cannot be read ({wrong}); delete the folder and add the book again"
+                f"{path / 'book.json'} cannot be read ({wrong}); add the book again, or run: "
+                f"novelscope remove {path.name}"
             ) from wrong
 
     @property
@@ -169,20 +182,21 @@ class BookFolder:
         from pyarrow import parquet
 
         path = self.path / f"chunks-{self.record.generation}.parquet"
+        children: list[Chunk] = []
+        parents: list[Parent] = []
         try:
             rows = parquet.read_table(
                 path, columns=["id", "kind", "index", "chapter", "start", "end", "first_child", "last_child"]
             ).to_pylist()
-        except (OSError, pa.ArrowException, KeyError) as wrong:
+            for row in rows:
+                span = Span(row["start"], row["end"])
+                if row["kind"] == "child":
+                    children.append(Chunk(row["id"], row["index"], row["chapter"], span))
+                else:
+                    family = (row["first_child"], row["last_child"])
+                    parents.append(Parent(row["id"], row["index"], row["chapter"], span, family))
+        except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as wrong:
             raise DamagedBook(f"{path} cannot be read ({wrong}); run: novelscope rebuild {self.id}") from wrong
-        children, parents = [], []
-        for row in rows:
-            span = Span(row["start"], row["end"])
-            if row["kind"] == "child":
-                children.append(Chunk(row["id"], row["index"], row["chapter"], span))
-            else:
-                family = (row["first_child"], row["last_child"])
-                parents.append(Parent(row["id"], row["index"], row["chapter"], span, family))
         return ChunkSet(children=tuple(children), parents=tuple(parents))
 
     @cached_property
@@ -195,17 +209,35 @@ class BookFolder:
         """Chapter number of every parent, (num_parents,)."""
         return np.array([parent.chapter for parent in self.chunks.parents], np.int64)
 
+    @property
+    def has_fitting_chapters(self) -> bool:
+        """Whether the chapters cover the text from end to end.
+
+        Raises:
+            DamagedBook: the text is damaged.
+        """
+        record = self.record
+        edges = [0, *(chapter.span.end for chapter in record.chapters)]
+        starts = [chapter.span.start for chapter in record.chapters]
+        return edges[:-1] == starts and edges[-1] == len(self.text) == record.characters
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything that adding wrote can be read and is of one size; vectors are no part of it."""
+        try:
+            chunks, num_passages = self.chunks, self.lexical.num_passages
+            counts = (len(chunks.children), len(chunks.parents))
+            return self.has_fitting_chapters and counts == (self.record.num_children, num_passages)
+        except DamagedBook:
+            return False
+
     def rebuild(self, on_progress: Callable[[int, int], None]) -> BookFolder:
         """Make chunks and the lexical index again from the text, as the next generation; the book it became."""
         old = self.record.generation
         settings = ChunkSettings.for_language(self.record.language)
         chunks = _write_derived(self.path, old + 1, self.novel, settings, on_progress)
         record = replace(self.record, generation=old + 1, num_children=len(chunks.children), chunk_settings=settings)
-        _write_durably(self.path / "book.json", record.to_json().encode("utf-8"))
-        for stale in self.path.glob(f"*-{old}*"):
-            if stale.name in (f"chunks-{old}.parquet", f"lexical-{old}"):
-                _delete(stale)
-        return BookFolder(self.path)
+        return _switch_to(self.path, record)
 
     @cached_property
     def child_chapters(self) -> dict[str, int]:
@@ -218,10 +250,10 @@ class BookFolder:
         return f"{self.id}:{embedder}:{hashlib.sha256(spans.tobytes()).hexdigest()[:12]}"
 
     def count_vectors(self, embedder: str) -> int:
-        """How many children have a vector on disk."""
-        if self._whole_table(embedder).exists():
-            return self.record.num_children
-        return sum(_rows_of(part) for part in self._parts(embedder))
+        """How many children have a vector on disk; those of an unreadable batch do not count."""
+        rows = sum(_rows_of(part) for part in self._parts(embedder))
+        # Looked for last: the batches may be joined, and deleted, while they are counted.
+        return self.record.num_children if self._whole_table(embedder).exists() else rows
 
     def vectors(self, embedder: str) -> EmbeddingTable | None:
         """All vectors made so far; None when there are none.
@@ -241,7 +273,12 @@ class BookFolder:
         for path, table in zip(paths, tables, strict=True):
             if table.metadata.get("key") != self.vector_key(embedder):
                 raise DamagedBook(f"{path} holds vectors of other chunks; run: novelscope rebuild {self.id}")
-        return EmbeddingTable.concat(tables) if tables else None
+        try:
+            return EmbeddingTable.concat(tables) if tables else None
+        except BadTable as wrong:
+            raise DamagedBook(
+                f"the vectors of {self.id} do not fit together ({wrong}); run: novelscope rebuild {self.id}"
+            ) from wrong
 
     def add_vectors(self, embedder: str, table: EmbeddingTable) -> None:
         """Keep a batch of vectors; once every child has one, join the batches into one file."""
@@ -311,9 +348,28 @@ def _write_chunks(path: Path, text: str, chunks: ChunkSet) -> None:
 
 
 def _rows_of(path: Path) -> int:
+    import pyarrow as pa
     from pyarrow import parquet
 
-    return int(parquet.read_metadata(path).num_rows)
+    try:
+        return int(parquet.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException):
+        return 0
+
+
+def _switch_to(path: Path, record: BookRecord) -> BookFolder:
+    """Make the record's generation the one that counts, and forget the others."""
+    _write_durably(path / "book.json", record.to_json().encode("utf-8"))
+    for derived, generation in _generations(path).items():
+        if generation != record.generation:
+            _delete(derived)
+    return BookFolder(path)
+
+
+def _generations(path: Path) -> dict[Path, int]:
+    """The derived files of every generation, finished or not."""
+    found = ((child, re.fullmatch(r"(?:chunks-(\d+)\.parquet|lexical-(\d+))", child.name)) for child in path.iterdir())
+    return {child: int(match[1] or match[2]) for child, match in found if match}
 
 
 def _write_durably(path: Path, data: bytes) -> None:

@@ -30,15 +30,20 @@ class HubEmbedder:
         Raises:
             ModelLoadError: it cannot be found, or is not an encoder that transformers knows.
         """
+        from safetensors import SafetensorError
         from transformers import AutoModel, AutoTokenizer
 
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+            if set(self._tokenizer.get_vocab()) <= set(self._tokenizer.all_special_tokens):
+                # transformers 5 makes up an empty tokenizer where a checkpoint has none.
+                raise ValueError("its tokenizer is missing")
             self._model = AutoModel.from_pretrained(name_or_path, trust_remote_code=False).eval()
             self._pooling = _pooling_of(name_or_path)
-        except (OSError, ValueError, KeyError) as wrong:
-            reason = str(wrong).splitlines()[0]
-            raise ModelLoadError(f"embedding model {name_or_path!r} cannot be loaded: {reason}") from wrong
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError) as wrong:
+            raise _not_loaded(name_or_path, wrong) from wrong
+        except SafetensorError as wrong:  # a plain Exception
+            raise _not_loaded(name_or_path, wrong) from wrong
         self.name = Path(name_or_path).name
         self.dim = int(self._model.config.hidden_size)
         self._query, self._passage = next(
@@ -77,6 +82,12 @@ class HubEmbedder:
                 pooled = mean_pool(hidden, mask)
         vectors: np.ndarray = pooled.numpy()
         return vectors
+
+
+def _not_loaded(name_or_path: str, wrong: Exception) -> ModelLoadError:
+    # transformers explains at length; the first line says what is wrong.
+    reason = next(iter(str(wrong).splitlines()), type(wrong).__name__)
+    return ModelLoadError(f"embedding model {name_or_path!r} cannot be loaded: {reason}")
 
 
 def _pooling_of(name_or_path: str) -> str:

@@ -51,18 +51,26 @@ def embed_missing(
 
     Returns:
         Whether everything is done; False when stopped.
+
+    Raises:
+        DamagedBook: of the first such book, once all the others are done.
     """
     library.sweep(store)
+    damage: DamagedBook | None = None
     finished: set[str] = set()
     while not should_stop():
         waiting = [info.id for info in library.books() if info.id not in finished]
         if not waiting:
+            if damage is not None:
+                raise damage
             return True
         try:
             if not _embed_book(library, library.open(waiting[0]), store, on_progress, should_stop):
                 return False
         except BookNotFound:
             library.sweep(store)
+        except DamagedBook as damaged:
+            damage = damage or damaged
         finished.add(waiting[0])
     return False
 

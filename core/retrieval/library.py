@@ -5,13 +5,15 @@
     HOME/*.lock          who writes (core.retrieval.locks)
 
 A book is known by the hash of its text. Adding prepares it in a hidden folder and renames that into place, so a
-killed add leaves nothing or a whole book. Reading never waits for a lock. Vectors are made by
-``core.retrieval.indexing``.
+killed add leaves nothing or a whole book; a book that is there and damaged is repaired in its place. Reading never
+waits for a lock. Vectors are made by ``core.retrieval.indexing``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import shutil
 import threading
 import time
@@ -22,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from core.data.tables import EmbeddingTable
 from core.data.text import Novel
 from core.errors import BookNotFound, DamagedBook, LibraryBusy
 from core.retrieval.book_folder import BookFolder, write_book
@@ -32,6 +35,8 @@ from core.retrieval.results import Coverage, SearchResult
 from core.retrieval.store import VectorStore, open_server, open_store
 
 __all__ = ["Added", "BookInfo", "Library", "LibrarySettings"]
+
+_log = logging.getLogger("novelscope.library")
 
 Progress = Callable[[int, int], None]
 
@@ -83,7 +88,7 @@ class BookInfo:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What ``Library.add`` did: the book, and whether it is new."""
+    """What ``Library.add`` did: the book, and whether it was written, new or repaired."""
 
     info: BookInfo
     is_new: bool
@@ -110,6 +115,7 @@ class Library:
         self._embedder_lock = threading.Lock()
         self._open: dict[str, BookFolder] = {}
         self._tables: dict[str, tuple[int, tuple[str, ...], np.ndarray]] = {}
+        self._reported: set[str] = set()
         self._store: VectorStore | None = None
         self._server: VectorStore | None = None
 
@@ -124,7 +130,7 @@ class Library:
     # Books ------------------------------------------------------------------------------------------------------
 
     def add(self, novel: Novel, on_progress: Progress = lambda done, total: None) -> Added:
-        """Put a novel into the library and make it searchable by words.
+        """Put a novel into the library and make it searchable by words; the same text, damaged on disk, is repaired.
 
         Args:
             on_progress: hears (passages indexed, passages in all).
@@ -135,7 +141,10 @@ class Library:
         with self._catalogue(f"adding 《{novel.title}》"):
             place = self._books / novel.id
             if place.exists():
-                return Added(self.info(novel.id), is_new=False)
+                if self._is_whole(novel.id):
+                    return Added(self.info(novel.id), is_new=False)
+                self._vectors_that_fit(write_book(place, novel, time.time(), on_progress))
+                return Added(self.info(novel.id), is_new=True)
             staging = self._books / f".new-{novel.id}"
             try:
                 write_book(staging, novel, time.time(), on_progress)
@@ -153,7 +162,10 @@ class Library:
         """
         with self._catalogue("removing a book"):
             book_id = self.find(name)
-            info = self.info(book_id)
+            try:
+                info = self.info(book_id)
+            except DamagedBook:
+                info = BookInfo(book_id, book_id, "", "", 0, 0, 0, 0, 0)
             gone = self._books / f".gone-{book_id}"
             (self._books / book_id).rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
@@ -164,9 +176,18 @@ class Library:
 
     def books(self) -> list[BookInfo]:
         """Every book, in the order in which they were added."""
-        ids = [path.name for path in self._books.glob("[!.]*") if (path / "book.json").exists()]
-        infos = [(self.open(book_id).record.added_at, book_id) for book_id in ids]
-        return [self.info(book_id) for _, book_id in sorted(infos)]
+        infos = []
+        for path in self._books.glob("[!.]*"):
+            # One damaged book, or one that is removed this instant, must not hide the others.
+            try:
+                infos.append((self.open(path.name).record.added_at, self.info(path.name)))
+            except BookNotFound:
+                continue
+            except DamagedBook as damaged:
+                if path.name not in self._reported:
+                    self._reported.add(path.name)
+                    _log.warning("%s", damaged)
+        return [info for _, info in sorted(infos, key=lambda dated: (dated[0], dated[1].id))]
 
     def info(self, book_id: str) -> BookInfo:
         """The book's line in the list, with the number of vectors made so far."""
@@ -191,7 +212,8 @@ class Library:
             BookNotFound: none or several match; the message lists what there is.
         """
         name = name.strip().removeprefix("《").removesuffix("》")
-        if name and (self._books / name / "book.json").exists() and "/" not in name and not name.startswith("."):
+        # os.path, unlike Path, takes a name that is too long for one that does not exist.
+        if name and "/" not in name and not name.startswith(".") and os.path.isdir(self._books / name):
             return name
         records = [self.open(info.id).record for info in self.books()]
         matches = [record.id for record in records if record.title == name]
@@ -208,13 +230,16 @@ class Library:
 
         Raises:
             BookNotFound: it was removed.
+            DamagedBook: its folder is there and its record cannot be read.
         """
         path = self._books / book_id
         try:
             stamp = (path / "book.json").stat().st_mtime_ns
         except OSError as missing:
             self._open.pop(book_id, None)
-            raise BookNotFound(f"no book {book_id!r} in the library; list them with: novelscope list") from missing
+            if not os.path.isdir(path):
+                raise BookNotFound(f"no book {book_id!r} in the library; list them with: novelscope list") from missing
+            stamp = None
         book = self._open.get(book_id)
         if book is None or book.stamp != stamp:
             book = self._open[book_id] = BookFolder(path)
@@ -231,11 +256,7 @@ class Library:
             book = self.open(self.find(name)).rebuild(on_progress)
             slug = self.embedder_slug
             key = book.vector_key(slug)
-            try:
-                table = book.vectors(slug)
-            except DamagedBook:
-                book.drop_vectors(slug)
-                table = None
+            table = self._vectors_that_fit(book)
             self.sweep(store, book.id)
             store.drop(key)
             if table is not None:
@@ -298,16 +319,27 @@ class Library:
                     self._store.close()
                 self._store = None
 
+    def close(self) -> None:
+        """Release the connection to a Chroma server, if there is one."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
     def sweep(self, store: VectorStore, book_id: str | None = None) -> None:
         """Drop collections whose book was removed or cut anew: of one book, or of all that can only be ours."""
         if book_id is None and self.settings.chroma_url is not None:
             return  # the server may hold the books of other libraries
-        wanted = set()
-        for info in self.books():
-            book = self.open(info.id)
-            wanted |= {book.vector_key(self.embedder_slug)}
+        wanted, damaged = set(), set()
+        for path in self._books.glob("[!.]*"):
+            try:
+                wanted.add(self.open(path.name).vector_key(self.embedder_slug))
+            except BookNotFound:
+                continue
+            except DamagedBook:
+                damaged.add(path.name)  # its collection may be right again once it is repaired
         for key in store.collections() - wanted:
-            if book_id is None or key.startswith(f"{book_id}:"):
+            owner = key.split(":")[0]
+            if owner not in damaged and book_id in (None, owner):
                 store.drop(key)
 
     def _readable_store(self) -> VectorStore | None:
@@ -316,6 +348,20 @@ class Library:
                 self._server = open_server(self.settings.chroma_url)
             return self._server
         return self._store
+
+    def _is_whole(self, book_id: str) -> bool:
+        try:
+            return BookFolder(self._books / book_id).is_whole
+        except DamagedBook:
+            return False
+
+    def _vectors_that_fit(self, book: BookFolder) -> EmbeddingTable | None:
+        """The book's vectors; damaged ones are dropped, since they are worth less than the minutes they took."""
+        try:
+            return book.vectors(self.embedder_slug)
+        except DamagedBook:
+            book.drop_vectors(self.embedder_slug)
+            return None
 
     @contextlib.contextmanager
     def _catalogue(self, purpose: str) -> Iterator[None]:

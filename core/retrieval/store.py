@@ -155,6 +155,11 @@ class ChromaStore:
     def close(self) -> None:
         """Release files and connections."""
         self._client.close()
+        # Chroma 1.5 ends its own parts and leaves the connections of its HTTP clients to the garbage collector.
+        for client in (self._client, getattr(self._client, "_admin_client", None)):
+            session = getattr(getattr(client, "_server", None), "_session", None)
+            if session is not None:
+                session.close()
 
     def _collection(self, key: str) -> Any:
         from chromadb.errors import NotFoundError

@@ -19,6 +19,7 @@ from core.retrieval.tokens import index_terms
 
 __all__ = ["VerifyReport", "verify_book"]
 
+ADD_AGAIN = "add its file again"
 SAMPLED_PASSAGES = 8
 LEAST_SHARE = 0.999  # of a passage's own words; all of them, but for the sum's rounding
 LENGTH_TOLERANCE = 1e-3  # embedders divide in float32, some in half of it
@@ -45,14 +46,17 @@ def verify_book(library: Library, book_id: str) -> VerifyReport:
     Raises:
         BookNotFound: there is no such book.
     """
-    book = library.open(book_id)
     notes: list[str] = []
+    problems: list[str] = []
     try:
+        book = library.open(book_id)
         text = book.text
+        if not book.has_fitting_chapters:
+            # The record is written once, from the same text, so only a hand or a bad disk can have changed it.
+            problems.append(f"the chapters do not cover the text; {ADD_AGAIN}")
     except DamagedBook as damaged:
-        # Everything else derives from the text, so there is nothing left to compare with.
-        return VerifyReport(False, (f"{_clause(damaged)}; run: novelscope remove {book_id}, then add its file again",))
-    problems = list(_chapter_problems(book, text))
+        # Everything else derives from the record and the text, so there is nothing left to compare with.
+        return VerifyReport(False, (f"{_clause(damaged)}; {ADD_AGAIN}",))
     try:
         chunks = book.chunks
     except DamagedBook as damaged:
@@ -75,15 +79,6 @@ def _curable(book: BookFolder, problem: str) -> str:
 def _clause(wrong: NovelscopeError) -> str:
     """The error without its own advice."""
     return str(wrong).split(";")[0]
-
-
-def _chapter_problems(book: BookFolder, text: str) -> Iterator[str]:
-    record = book.record
-    edges = [0, *(chapter.span.end for chapter in record.chapters)]
-    starts = [chapter.span.start for chapter in record.chapters]
-    if edges[:-1] != starts or edges[-1] != len(text) or record.characters != len(text):
-        # The record is written once, from the same text, so only a hand or a bad disk can have changed it.
-        yield f"the chapters do not cover the text; run: novelscope remove {book.id}, then add its file again"
 
 
 def _children_problems(book: BookFolder, chunks: ChunkSet, text: str) -> Iterator[str]:

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         _wait(services.library, info)
         info = services.library.info(info.id)
     elif not info.is_dense:
-        spawn_worker(services.settings.home)
+        spawn_worker(services.settings)
         say(f"{info.dense_done:,} of {info.chunks:,} vectors are made; the rest follows in the background")
     if args.json:
         print_json(info.to_dict())

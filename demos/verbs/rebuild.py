@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     finally:
         progress.close()
     if not info.is_dense:
-        spawn_worker(services.settings.home)
+        spawn_worker(services.settings)
         say(f"{info.dense_done:,} of {info.chunks:,} vectors are kept; the rest follows in the background")
     if args.json:
         print_json(info.to_dict())

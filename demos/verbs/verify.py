@@ -15,18 +15,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check one book; 1 when something is wrong with it."""
+    from core.errors import DamagedBook
     from core.retrieval.verify import verify_book
 
     library = open_services(args).library
     book_id = library.find(args.book)
     report = verify_book(library, book_id)
-    info = library.info(book_id)
+    try:
+        info = library.info(book_id)
+    except DamagedBook:
+        info = None  # the report says so
     for note in report.notes:
         say(f"note: {note}")
     if args.json:
-        dense = info.to_dict()["dense"]
+        dense = info.to_dict()["dense"] if info else None
         print_json({"book": book_id, "ok": report.ok, "problems": list(report.problems), "dense": dense})
-    elif report.ok:
+    elif report.ok and info:
         print(f"《{info.title}》 is whole; {info.dense_done:,} of {info.chunks:,} vectors are made")
     else:
         for problem in report.problems:

@@ -87,6 +87,22 @@ def test_a_damaged_book_is_reported_and_rebuilt(home, tmp_path):
     assert checked.returncode == 1 and not report["ok"] and "novelscope rebuild" in report["problems"][0]
 
 
+def test_a_book_whose_record_is_lost_is_reported_by_its_id_and_removed(home, tmp_path):
+    novelscope(home, "add", str(write_novel(tmp_path / "book.txt", num_chapters=3)))
+    novelscope(home, "add", str(write_novel(tmp_path / "other.txt", num_chapters=3, salt="雪")), "--title", "雪夜行")
+    bad = make_novel(num_chapters=3).id
+    (home / "books" / bad / "book.json").write_text("{", encoding="utf-8")
+    listed = novelscope(home, "list", "--json")
+    assert [book["title"] for book in json.loads(listed.stdout)["books"]] == ["雪夜行"]
+    assert listed.stderr.count("book.json") == 1
+    checked = novelscope(home, "verify", bad, "--json")
+    report = json.loads(checked.stdout)
+    assert checked.returncode == 1 and not report["ok"] and report["dense"] is None
+    assert "book.json" in report["problems"][0] and "add its file again" in report["problems"][0]
+    assert json.loads(novelscope(home, "remove", bad, "--json").stdout)["removed"]
+    assert len(list((home / "books").iterdir())) == 1
+
+
 @pytest.mark.parametrize("verb", ["add", "remove", "rebuild"])
 def test_a_second_writer_is_refused_with_the_name_of_the_first(verb, home, tmp_path):
     path = write_novel(tmp_path / "book.txt", num_chapters=2)

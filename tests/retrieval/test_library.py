@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +15,8 @@ from core.errors import BookNotFound, DamagedBook, LibraryBusy
 from core.retrieval.indexing import embed_missing
 from core.retrieval.library import Library, LibrarySettings
 from core.retrieval.locks import held_lock
-from tests.support import HashedEmbedder, make_novel
+from core.retrieval.verify import verify_book
+from tests.support import ROOT, HashedEmbedder, make_novel
 
 
 def embed_all(library: Library) -> None:
@@ -189,7 +193,7 @@ def test_two_books_of_one_title_are_told_apart_by_id(library):
     assert library.find(first.id) == first.id and library.find(second.id[:8]) == second.id
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../books", ".new-x", "没有这本"])
+@pytest.mark.parametrize("name", ["", ".", "..", "../books", ".new-x", "没有这本", "长" * 300])
 def test_a_name_that_is_no_book_is_refused(library, name):
     library.add(make_novel())
     with pytest.raises(BookNotFound, match="山中记"):
@@ -204,3 +208,125 @@ def test_a_text_changed_on_disk_is_noticed(library, tmp_path):
     fresh = Library(LibrarySettings(home=tmp_path / "home"), embedder=HashedEmbedder())
     with pytest.raises(DamagedBook, match="add the book again"):
         fresh.search(novel.id, "灯")
+
+
+@pytest.mark.parametrize("harm", ["text", "record", "chunks", "lexical"])
+def test_adding_a_damaged_book_again_repairs_it(library, tmp_path, harm):
+    novel = make_novel()
+    library.add(novel)
+    folder = tmp_path / "home" / "books" / novel.id
+    if harm == "text":
+        (folder / "text.txt").write_text(novel.text.replace("石桥", "木桥", 1), encoding="utf-8")
+    elif harm == "record":
+        (folder / "book.json").write_text("{", encoding="utf-8")
+    elif harm == "chunks":
+        (folder / "chunks-1.parquet").write_bytes(b"PAR1")
+    else:
+        (folder / "lexical-1" / "vocab.index.json").unlink()
+    fresh = Library(library.settings, embedder=HashedEmbedder())
+    assert fresh.add(novel).is_new
+    assert fresh.search(novel.id, "丙字灯有多重？").passages[0].chapter == 3
+    assert [path.name for path in folder.parent.iterdir()] == [novel.id]
+    assert sorted(path.name for path in folder.iterdir()) == ["book.json", "chunks-2.parquet", "lexical-2", "text.txt"]
+    assert not fresh.add(novel).is_new
+
+
+def test_a_repaired_book_keeps_its_title_its_place_and_its_vectors(library, embedder, tmp_path):
+    novel = make_novel()
+    library.add(novel)
+    library.add(make_novel("另一本", salt="夜"))
+    embed_all(library)
+    (tmp_path / "home" / "books" / novel.id / "text.txt").unlink()
+    embedder.embedded.clear()
+    library.add(replace(novel, title="另一个名字"))
+    assert [info.title for info in library.books()] == ["山中记", "另一本"]
+    embed_all(library)
+    assert library.info(novel.id).is_dense and embedder.embedded == []
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_a_repair_that_is_killed_leaves_the_old_state_or_the_new_one(library, tmp_path, moment):
+    novel = make_novel()
+    library.add(novel)
+    folder = tmp_path / "home" / "books" / novel.id
+    (folder / "lexical-1" / "vocab.index.json").unlink()
+    code = (
+        "import os, sys, pathlib, core.retrieval.book_folder as b\n"
+        "from core.retrieval.library import Library, LibrarySettings\n"
+        "from tests.support import HashedEmbedder, make_novel\n"
+        "left = iter(range(int(sys.argv[2]), -1, -1))\n"
+        "def dying(step):\n"
+        "    def stepping(*given):\n"
+        "        next(left, 0) or os.kill(os.getpid(), 9)\n"
+        "        return step(*given)\n"
+        "    return stepping\n"
+        "for name in ('_write_durably', '_write_chunks', '_delete', '_switch_to'):\n"
+        "    setattr(b, name, dying(getattr(b, name)))\n"
+        "Library(LibrarySettings(home=pathlib.Path(sys.argv[1])), embedder=HashedEmbedder()).add(make_novel())\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, tmp_path / "home", str(moment)], cwd=ROOT, timeout=60)
+    assert killed.returncode == -9
+    fresh = Library(library.settings, embedder=HashedEmbedder())
+    assert fresh.info(novel.id).characters == len(novel.text) and fresh.open(novel.id).text == novel.text
+    fresh.add(novel)
+    assert verify_book(fresh, novel.id).ok
+    assert fresh.search(novel.id, "丙字灯有多重？").passages[0].chapter == 3
+    assert not fresh.add(novel).is_new
+
+
+def test_a_book_whose_chunks_are_lost_does_not_keep_others_from_their_vectors(library, tmp_path):
+    damaged, good = make_novel("坏的", salt="坏"), make_novel()
+    library.add(damaged)
+    library.add(good)
+    (tmp_path / "home" / "books" / damaged.id / "chunks-1.parquet").write_bytes(b"PAR1")
+    fresh = Library(library.settings, embedder=HashedEmbedder())
+    with pytest.raises(DamagedBook, match=damaged.id):
+        embed_all(fresh)
+    assert fresh.info(good.id).is_dense
+    fresh.add(damaged)
+    embed_all(fresh)
+    assert fresh.info(damaged.id).is_dense
+
+
+def test_an_unreadable_batch_of_vectors_hides_no_book_and_is_made_again(library, embedder, tmp_path):
+    novel = make_novel(num_chapters=20)
+    library.add(novel)
+    batches = iter([False, False, True])
+    with library.vector_store("a test") as store:
+        embed_missing(library, store, should_stop=lambda: next(batches))
+    (part,) = (tmp_path / "home" / "books" / novel.id / "vectors-hashed").iterdir()
+    part.write_bytes(b"PAR1 no more")
+    assert [info.dense_done for info in library.books()] == [0]
+    assert library.search(novel.id, "丙字灯有多重？").passages[0].chapter == 3
+    embed_all(library)
+    assert library.info(novel.id).is_dense
+
+
+def test_one_unreadable_book_hides_no_other(library, tmp_path, caplog):
+    good, bad = make_novel(), make_novel("坏的", salt="坏")
+    library.add(good)
+    library.add(bad)
+    (tmp_path / "home" / "books" / bad.id / "book.json").write_text("{", encoding="utf-8")
+    fresh = Library(library.settings, embedder=HashedEmbedder())
+    assert [info.id for info in fresh.books()] == [good.id]
+    assert fresh.find("山中记") == good.id
+    embed_all(fresh)
+    assert fresh.info(good.id).is_dense
+    assert sum(bad.id in line for line in caplog.messages) == 1
+    with pytest.raises(DamagedBook, match=r"book\.json"):
+        fresh.open(fresh.find(bad.id))
+    fresh.remove(bad.id)
+    assert not (tmp_path / "home" / "books" / bad.id).exists()
+
+
+def test_vectors_that_do_not_fit_together_are_made_again(library, embedder, tmp_path):
+    novel = make_novel(num_chapters=20)
+    library.add(novel)
+    batches = iter([False, False, True])
+    with library.vector_store("a test") as store:
+        embed_missing(library, store, should_stop=lambda: next(batches))
+    parts = list((tmp_path / "home" / "books" / novel.id / "vectors-hashed").iterdir())
+    (parts[0].parent / "9999-99999.parquet").write_bytes(parts[0].read_bytes())  # the same ids twice
+    embed_all(library)
+    assert library.info(novel.id).is_dense
+    assert library.open(novel.id).vectors("hashed") is not None

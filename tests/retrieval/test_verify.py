@@ -69,14 +69,30 @@ def test_a_book_without_vectors_has_no_problem(library):
 def test_a_changed_text_is_found(library, place):
     (place / "text.txt").write_text(NOVEL.text.replace("石桥", "木桥", 1), encoding="utf-8")
     problem = only_problem(library)
-    assert "changed on disk" in problem and f"novelscope remove {NOVEL.id}" in problem
+    assert "changed on disk" in problem and "add its file again" in problem
 
 
 def test_chapters_that_leave_a_gap_are_found(library, place):
     record = json.loads((place / "book.json").read_text(encoding="utf-8"))
     record["chapters"][3][2] += 5
     (place / "book.json").write_text(json.dumps(record), encoding="utf-8")
-    assert "the chapters do not cover the text" in check(library).problems[0]
+    assert "the chapters do not cover the text; add its file again" in check(library).problems[0]
+    library.add(NOVEL)
+    assert check(library).ok
+
+
+@pytest.mark.parametrize("harm", ["garbage", "list", "no chapters", "missing"])
+def test_a_record_that_cannot_be_read_is_reported_and_mended_by_adding(harm, library, place):
+    record = json.loads((place / "book.json").read_text(encoding="utf-8"))
+    if harm == "missing":
+        (place / "book.json").unlink()
+    else:
+        written = {"garbage": "{", "list": "[]", "no chapters": json.dumps({**record, "chapters": []})}[harm]
+        (place / "book.json").write_text(written, encoding="utf-8")
+    problem = only_problem(library)
+    assert "book.json" in problem and problem.endswith("; add its file again")
+    library.add(NOVEL)
+    assert check(library).ok and library.info(NOVEL.id).is_dense
 
 
 @pytest.mark.parametrize(
