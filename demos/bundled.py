@@ -30,10 +30,10 @@ def add_bundled_books(library: Library) -> None:
         library.add(novel_from_bytes(data, name=f"{name}.txt", title=card["title"]))
 
 
-def examples_of(title: str) -> list[str]:
+def examples_of(title: str, language: str) -> list[str]:
     """Questions to offer about a bundled novel, none of them a spoiler; empty for any other book."""
     cards = (card for card in _cards().values() if card["title"] == title)
-    return [question for card in cards for question in (*card["examples_zh"], *card["examples_en"])]
+    return [question for card in cards for question in card[f"examples_{language}"]]
 
 
 @cache

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from importlib import resources
+from types import FrameType
 
 from fastapi import FastAPI
 
@@ -23,7 +24,7 @@ __all__ = ["MAX_UPLOAD_BYTES", "create_app", "serve"]
 DEFAULT_PORT, PORTS_TRIED = 7860, 20
 MAX_UPLOAD_BYTES = 200 * 2**20
 # Streams that are still open get so long to end after Ctrl-C.
-SHUTDOWN_S = 3
+SHUTDOWN_S = 2
 
 _log = logging.getLogger("novelscope.web")
 
@@ -78,7 +79,17 @@ def serve(services: Services, *, host: str = "127.0.0.1", port: int | None = Non
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=SHUTDOWN_S)
         shown = f"[{host}]" if ":" in host else host
         print(f"novelscope: http://{shown}:{listener.getsockname()[1]}", file=sys.stderr, flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+        server = uvicorn.Server(config)
+        leave = server.handle_exit
+
+        def handle_exit(sig: int, frame: FrameType | None) -> None:
+            services.is_closing.set()
+            # Pages that are still open are cut off now; uvicorn would report each of them with a traceback.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            leave(sig, frame)
+
+        server.handle_exit = handle_exit  # type: ignore[method-assign]  # the hook that uvicorn offers
+        server.run(sockets=[listener])
 
 
 def _listening(host: str, port: int | None) -> contextlib.closing[socket.socket]:

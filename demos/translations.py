@@ -20,7 +20,7 @@ else:
 if TYPE_CHECKING:
     import gradio as gr
 
-__all__ = ["LANGUAGES", "interface", "strings_for", "strings_in"]
+__all__ = ["LANGUAGES", "interface", "language_of", "strings_for", "strings_in"]
 
 LANGUAGES = ("zh", "en")
 
@@ -34,10 +34,15 @@ def strings_in(language: str) -> Mapping[str, str]:
 
 
 def strings_for(request: gr.Request | None) -> Mapping[str, str]:
-    """The strings of the language that the visitor's browser asks for; Chinese when it asks for neither."""
-    accepted = str(request.headers.get("accept-language", "")) if request is not None else ""
-    preferred = [part.split(";")[0].strip().lower()[:2] for part in accepted.split(",")]
-    return strings_in(next((language for language in preferred if language in LANGUAGES), "zh"))
+    """The strings of the language that the visitor's browser asks for first."""
+    return strings_in(language_of(request))
+
+
+def language_of(request: gr.Request | None) -> str:
+    """The visitor's language, "zh" or "en"."""
+    accepted = str(request.headers.get("accept-language") or "zh") if request is not None else "zh"
+    # The first choice only, and English for all that is not Chinese: so decides Gradio for its labels, too.
+    return "zh" if accepted.strip().lower().startswith("zh") else "en"
 
 
 def interface() -> gr.I18n:

@@ -26,6 +26,7 @@ class Services:
     Attributes:
         library: the books.
         indexer: makes vectors in the background while the web demo runs; it does nothing until started.
+        is_closing: set when the program ends; answers that are being written stop at their next token.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -34,6 +35,7 @@ class Services:
             LibrarySettings(home=settings.home, embedder=settings.embedder, chroma_url=settings.chroma_url)
         )
         self.indexer = Indexer(self.library)
+        self.is_closing = threading.Event()
         self._models: dict[tuple[str, int | None], NovelChatModel] = {}
         self._loading = threading.Lock()
 
@@ -73,6 +75,7 @@ class Services:
         return Reader(self.library, self.chat_model(spec))
 
     def close(self) -> None:
-        """Stop background work and release the vector index."""
+        """Stop answers and background work, and release the vector index."""
+        self.is_closing.set()
         self.indexer.stop()
         self.library.close()

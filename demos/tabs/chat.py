@@ -47,12 +47,14 @@ def build_chat_tab(services: Services, text: gr.I18n, page: gr.Blocks, kept: gr.
         height="58vh", elem_id="ns-chat",
         editable="user", buttons=["copy"], feedback_options=None, allow_tags=False, layout="panel",
     )  # fmt: skip
-    message = gr.Textbox(show_label=False, placeholder=text("chat_hint"), max_lines=6, elem_id="ns-message")
+    message = gr.Textbox(
+        show_label=False, placeholder=text("chat_hint"), max_lines=6, container=False, elem_id="ns-message"
+    )
     with gr.Row(elem_classes="ns-buttons"):
         send = gr.Button(text("chat_send"), variant="primary", elem_id="ns-send")
-        stop = gr.Button(text("stop"), elem_id="ns-chat-stop")
+        stop = gr.Button(text("stop"), variant="stop", elem_id="ns-chat-stop")
         clear = gr.Button(text("chat_clear"), elem_id="ns-chat-clear")
-    with gr.Accordion(text("chat_options"), open=False):
+    with gr.Accordion(text("chat_options"), open=False, elem_classes="ns-fold"):
         model = gr.Dropdown(services.model_choices(), value=services.settings.model, label=text("model"))
         system = gr.Textbox(label=text("chat_system"), lines=2)
         with gr.Row():
@@ -65,13 +67,11 @@ def build_chat_tab(services: Services, text: gr.I18n, page: gr.Blocks, kept: gr.
     talking: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "llm"}
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     reply = MethodType(stream_reply, services)
-    sent = [
-        event(reply, [message, history, *sampling], [message, history], **talking)
-        for event in (send.click, message.submit)
-    ]
+    # One event for both, so that a second Enter waits for the reply that is being written.
+    sent = gr.on([send.click, message.submit], reply, [message, history, *sampling], [message, history], **talking)
     again = history.retry(MethodType(retry_reply, services), [history, *sampling], [message, history], **talking)
     edited = history.edit(MethodType(edit_message, services), [history, *sampling], [message, history], **talking)
-    running: list[Any] = [*sent, again, edited]
+    running: list[Any] = [sent, again, edited]
     # Marked after the stream was cancelled: a piece that was under way would write over the mark.
     stopped = stop.click(None, cancels=running, queue=False, api_visibility="private")
     stopped.then(mark_stopped, history, history, queue=False, **quiet).then(_kept, history, kept, **quiet)
@@ -111,11 +111,12 @@ def stream_reply(
             seed=None if seed is None else int(seed),
         )  # fmt: skip
         drawn = 0.0
-        for piece in watched_text(_texts(stream), services.indexer):
-            said += piece
-            if time.monotonic() - drawn > REDRAW_EVERY_S:
-                drawn = time.monotonic()
-                yield "", [*asked, {"role": "assistant", "content": said or strings["status_waiting"]}]
+        with closing(watched_text(_texts(stream), services)) as pieces:
+            for piece in pieces:
+                said += piece
+                if time.monotonic() - drawn > REDRAW_EVERY_S:
+                    drawn = time.monotonic()
+                    yield "", [*asked, {"role": "assistant", "content": said or strings["status_waiting"]}]
     except NovelscopeError as wrong:
         said = f"{said}\n\n{strings['answer_failed'].format(message=wrong)}".strip()
     except Exception:

@@ -1,7 +1,7 @@
 """The tab where a reader asks a book: pick it, set the bookmark, ask, see the evidence, open the page.
 
 Handlers take values and yield values; what lasts between events is in ``gr.State``: the turns of the conversation and
-the passages of the last answer. Every LLM event shares one queue.
+the place where the book lies open. Every LLM event shares one queue.
 """
 
 from __future__ import annotations
@@ -9,125 +9,107 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from types import MethodType
 from typing import Any
 
 import gradio as gr
 
 from core.chains.events import CitationFound, Done, Event, Evidence, Failed, Status, Token, UsageReport
+from core.chains.focus import focus_passages
 from core.chains.qa import Question
 from core.data.dialogues import Turn
-from core.data.text import Chapter, Span
-from core.errors import BookNotFound, NovelscopeError
+from core.errors import NovelscopeError
 from demos import rendering
 from demos.answering import watched
 from demos.bundled import examples_of
-from demos.tabs.shelf import book_choices, build_shelf, dense_line
-from demos.translations import strings_for
+from demos.tabs.leaf import OPEN_ON_CLICK, build_leaf, open_at
+from demos.tabs.shelf import book_choices, build_shelf, hold_vectors, show_facts
+from demos.translations import language_of, strings_for
 from demos.wiring import Services
 
-__all__ = ["answer_question", "build_document_tab", "choose_book", "open_at", "turn_back", "turn_on"]
+__all__ = ["answer_question", "build_document_tab", "choose_book", "mark_stopped", "move_bookmark"]
 
 REDRAW_EVERY_S = 0.05
+FACTS_EVERY_S = 2.0
 NO_TURNS: list[dict[str, Any]] = []
-
-# Clicks on anything that carries a place are told to Python, by mouse and by keyboard.
-OPEN_ON_CLICK = """
-const open = (event) => {
-  const place = event.target.closest('[data-start]');
-  if (place) trigger('click', {chapter: +place.dataset.chapter, start: +place.dataset.start, end: +place.dataset.end});
-};
-element.addEventListener('click', open);
-element.addEventListener('keydown', (event) => { if (event.key === 'Enter') open(event); });
-"""
-SHOW_MARK = """() => setTimeout(() => {
-  const page = document.querySelector('#ns-page');
-  const mark = page?.querySelector('mark');
-  (mark || page)?.scrollIntoView({block: mark ? 'center' : 'start', behavior: 'smooth'});
-}, 120)"""
+# Until something of a passage is cited, its card shows about so much of it.
+EXCERPT_CHARS = 130
 
 _log = logging.getLogger("novelscope.web")
 
 
-def build_document_tab(services: Services, text: gr.I18n, page: gr.Blocks) -> tuple[gr.Dropdown, gr.Slider]:
-    """Put the tab on the page; the book and the bookmark, which other tabs follow.
+def build_document_tab(
+    services: Services, text: gr.I18n, page: gr.Blocks
+) -> tuple[gr.Dropdown, gr.Slider, gr.Dropdown]:
+    """Put the tab on the page; the book, the bookmark and the model, which other tabs follow.
 
     Args:
         page: what the tab stands on; it fills itself when the page is opened.
     """
-    turns, place = gr.State(NO_TURNS), gr.State({})
+    turns = gr.State(NO_TURNS)
     with gr.Row(elem_classes="ns-top"):
         book = gr.Dropdown(label=text("book"), choices=[], interactive=True, scale=3, elem_id="ns-book")
-        bookmark = gr.Slider(1, 2, value=1, step=1, label=text("bookmark"), scale=4, elem_id="ns-bookmark")
+        bookmark = gr.Slider(1, 2, value=1, step=1, label=text("bookmark"), scale=5, elem_id="ns-bookmark", buttons=[])
         model = gr.Dropdown(
             services.model_choices(), value=services.settings.model, label=text("model"), scale=2, elem_id="ns-model"
         )
-    facts = gr.HTML(elem_id="ns-facts")
+    facts = gr.HTML(elem_id="ns-facts", js_on_load=OPEN_ON_CLICK)
+    build_shelf(services, text, book, page)
     with gr.Row(elem_classes="ns-main"):
-        with gr.Column(scale=5, min_width=320):
+        with gr.Column(scale=6, min_width=320, elem_classes="ns-left"):
             talk = gr.HTML(elem_id="ns-talk", js_on_load=OPEN_ON_CLICK)
             question = gr.Textbox(
-                show_label=False,
-                placeholder=text("question_hint"),
-                max_lines=4,
-                elem_id="ns-question",
-                submit_btn=False,
+                show_label=False, placeholder=text("question_hint"), max_lines=4, container=False, elem_id="ns-question"
             )
             with gr.Row(elem_classes="ns-buttons"):
                 ask = gr.Button(text("ask"), variant="primary", elem_id="ns-ask")
-                stop = gr.Button(text("stop"), elem_id="ns-stop")
-                fresh = gr.Button(text("new_conversation"), variant="secondary", elem_id="ns-fresh")
+                stop = gr.Button(text("stop"), variant="stop", elem_id="ns-stop")
+                fresh = gr.Button(text("new_conversation"), elem_id="ns-fresh")
             offered = gr.Dataset(
                 samples=[], components=[gr.Textbox(visible=False)], label=text("examples"), elem_id="ns-examples"
             )
-        with gr.Column(scale=6, min_width=320):
+        with gr.Column(scale=5, min_width=320, elem_classes="ns-right"):
             evidence = gr.HTML(elem_id="ns-evidence", js_on_load=OPEN_ON_CLICK)
-            with gr.Column(elem_id="ns-page-box"):
-                with gr.Row(elem_classes="ns-turn"):
-                    back = gr.Button(text("previous_chapter"), size="sm", elem_id="ns-back")
-                    onward = gr.Button(text("next_chapter"), size="sm", elem_id="ns-onward")
-                leaf = gr.HTML(elem_id="ns-page")
-    build_shelf(services, text, book)
+    leaf, place = build_leaf(services, book, bookmark)
 
-    asking = [book, bookmark, model, question, turns]
-    shown = [question, turns, talk, evidence]
-    running: list[Any] = [
-        event(
-            MethodType(answer_question, services),
-            asking,
-            shown,
-            concurrency_id="llm",
-            concurrency_limit=2,
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        for event in (ask.click, question.submit)
-    ]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    # Marked after the stream was cancelled: a piece that was under way would write over the mark.
-    stopped = stop.click(None, cancels=running, queue=False, api_visibility="private")
-    stopped.then(mark_stopped, [turns], [turns, talk], queue=False, **quiet)
-    fresh.click(forget, None, [turns, talk, evidence], cancels=running, queue=False, **quiet)
-    offered.click(lambda sample: sample[0], offered, question, **quiet)
+    answering: dict[str, Any] = {
+        "fn": MethodType(answer_question, services),
+        "inputs": [book, bookmark, model, question, turns],
+        "outputs": [question, turns, talk, evidence],
+        "concurrency_id": "llm",
+        "concurrency_limit": 2,
+        **quiet,
+    }
+    asked = gr.on([ask.click, question.submit], **answering)
+    offered_one = offered.click(lambda sample: sample[0], offered, question, **quiet).then(**answering)
+    running: list[Any] = [asked, offered_one]
     choose = MethodType(choose_book, services)
     chosen = [bookmark, facts, offered, turns, talk, evidence, leaf, place]
-    book.change(choose, book, chosen, cancels=running, **quiet)
     page.load(MethodType(first_book, services), None, book, **quiet).then(choose, book, chosen, **quiet)
-    bookmark.change(MethodType(show_facts, services), [book, bookmark], facts, **quiet)
-    gr.Timer(2.0).tick(MethodType(show_facts, services), [book, bookmark], facts, **quiet)
-    for clickable in (talk, evidence):
-        clickable.click(MethodType(open_at, services), [book, bookmark], [leaf, place], **quiet).then(
-            None, js=SHOW_MARK
-        )
-    for button, handler in ((back, turn_back), (onward, turn_on)):
-        button.click(MethodType(handler, services), [book, bookmark, place], [leaf, place], **quiet)
-    return book, bookmark
+    # First the stream is cancelled, then the page changes: a piece that was under way would write over the change,
+    # and bring back what lies beyond a bookmark that was moved.
+    cancel: dict[str, Any] = {"fn": None, "cancels": running, "queue": False, "api_visibility": "private"}
+    stop.click(**cancel).then(mark_stopped, turns, [turns, talk], queue=False, **quiet)
+    fresh.click(**cancel).then(forget, None, [turns, talk, evidence], queue=False, **quiet)
+    book.change(**cancel).then(choose, book, chosen, **quiet)
+    bookmark.change(**cancel, trigger_mode="always_last").then(
+        MethodType(move_bookmark, services), [book, bookmark, turns, place],
+        [facts, turns, talk, evidence, leaf, place], **quiet,
+    )  # fmt: skip
+    for clickable in (talk, evidence, facts):
+        clickable.click(MethodType(open_at, services), [book, bookmark], [leaf, place], **quiet)
+    watch = MethodType(show_facts, services)
+    facts.pause(MethodType(hold_vectors, services), None, None, **quiet).then(watch, [book, bookmark], facts, **quiet)
+    gr.Timer(FACTS_EVERY_S).tick(watch, [book, bookmark], facts, **quiet)
+    return book, bookmark, model
 
 
 def answer_question(
     services: Services,
     book_id: str | None,
-    until: int,
+    until: float,
     model: str,
     question: str,
     turns: list[dict[str, Any]],
@@ -139,21 +121,24 @@ def answer_question(
     if not question:
         yield "", turns, rendering.conversation(turns, "", strings), gr.skip()
         return
-    answer = _Growing(question, strings)
-    turns = [*turns, answer.turn]
+    answer = _Growing(question, int(until), strings)
+    before, turns = turns, [*turns, answer.turn]
     if not book_id:
         answer.fail(strings["pick_book"])
-        yield question, turns, rendering.conversation(turns, "", strings), gr.skip()
+        yield question, before, rendering.conversation(turns, "", strings), gr.skip()
         return
-    yield "", turns, rendering.conversation(turns, strings["status_loading"], strings), gr.skip()
+    yield "", turns, rendering.conversation(turns, answer.status, strings), gr.skip()
+    asked = Question(book_id=book_id, text=question, until_chapter=int(until), history=_history(before))
     try:
-        asked = Question(book_id=book_id, text=question, until_chapter=int(until), history=_history(turns[:-1]))
         drawn = 0.0
-        for event in watched(services.reader(model).stream(asked), services.indexer):
-            is_urgent = answer.hear(event)
-            if is_urgent or time.monotonic() - drawn > REDRAW_EVERY_S:
-                drawn = time.monotonic()
-                yield "", turns, rendering.conversation(turns, answer.status, strings), answer.evidence_html()
+        with closing(watched(services.reader(model).stream(asked), services)) as events:
+            for event in events:
+                is_urgent = answer.hear(event)
+                if isinstance(event, Evidence):
+                    answer.excerpt(services, book_id, event)
+                if is_urgent or time.monotonic() - drawn > REDRAW_EVERY_S:
+                    drawn = time.monotonic()
+                    yield "", turns, rendering.conversation(turns, answer.status, strings), answer.evidence_html()
     except NovelscopeError as wrong:
         answer.fail(str(wrong))
     except Exception:
@@ -165,9 +150,10 @@ def answer_question(
 class _Growing:
     """The turn that is being written, as the page shows it."""
 
-    def __init__(self, question: str, strings: Mapping[str, str]) -> None:
+    def __init__(self, question: str, until: int, strings: Mapping[str, str]) -> None:
         self.turn: dict[str, Any] = {
             "question": question,
+            "until": until,
             "answer": "",
             "citations": [],
             "state": "writing",
@@ -176,7 +162,7 @@ class _Growing:
         self.status = strings["status_loading"]
         self._strings = strings
         self._passages: list[dict[str, Any]] = []
-        self._coverage = (0, 0)
+        self._coverage: tuple[int, int] | None = None
 
     def hear(self, event: Event) -> bool:
         """Take an event in; whether it must be shown at once."""
@@ -186,15 +172,18 @@ class _Growing:
             self.status = ""
             return False
         if isinstance(event, Evidence):
-            self._passages = [passage.to_dict() for passage in event.passages]
+            self._passages = [
+                {**passage.to_dict(), "excerpt": (passage.span.start, passage.span.end)} for passage in event.passages
+            ]
             self._coverage = (event.dense_done, event.dense_total)
         elif isinstance(event, CitationFound):
             turn["citations"].append(event.citation.to_dict())
         elif isinstance(event, UsageReport):
             writing_s = max(event.elapsed_s - event.first_token_s, 1e-6)
-            speed = max(event.output_tokens - 1, 0) / writing_s
             turn["usage"] = strings["usage"].format(
-                output=event.output_tokens, first=f"{event.first_token_s:.1f}", speed=f"{speed:.0f}"
+                output=event.output_tokens,
+                first=f"{event.first_token_s:.1f}",
+                speed=f"{max(event.output_tokens - 1, 0) / writing_s:.0f}",
             )
         elif isinstance(event, Done):
             turn["answer"] = event.text
@@ -205,12 +194,20 @@ class _Growing:
             return self._heed(event)
         return True
 
+    def excerpt(self, services: Services, book_id: str, event: Evidence) -> None:
+        """Cut each card down to the sentences that share most with the question."""
+        book = services.library.open(book_id)
+        room = EXCERPT_CHARS if book.record.language == "zh" else 3 * EXCERPT_CHARS
+        parts = focus_passages(book, event.passages, self.turn["question"], room * len(event.passages))
+        for passage, part in zip(self._passages, parts, strict=True):
+            passage["excerpt"] = (part.span.start, part.span.end)
+
     def fail(self, reason: str) -> None:
         self.turn["state"] = "failed"
         self.turn["note"] = self._strings["answer_failed"].format(message=reason)
 
     def evidence_html(self) -> Any:
-        if not self._passages:
+        if self._coverage is None:
             return gr.skip()
         return rendering.evidence_cards(self._passages, self.turn["citations"], self._coverage, self._strings)
 
@@ -220,8 +217,10 @@ class _Growing:
             self.status = self._strings["status_reading"].format(**values)
             if values["turns_left_out"]:
                 self.status += " " + self._strings["status_left_out"].format(turns=values["turns_left_out"])
-        elif event.key in ("rewritten", "searching"):
-            self.status = self._strings[f"status_{event.key}"].format(**values)
+        elif event.key == "rewritten":
+            self.status = self._strings["status_rewritten"].format(**values)
+        elif event.key == "searching":
+            self.status = self._strings["status_searching"]
         return event.key != "thinking"
 
 
@@ -233,8 +232,7 @@ def first_book(services: Services) -> Any:
 
 def mark_stopped(turns: list[dict[str, Any]], request: gr.Request) -> tuple[list[dict[str, Any]], str]:
     """Keep what was written of the last answer, marked as stopped."""
-    if turns and turns[-1]["state"] == "writing":
-        turns = [*turns[:-1], {**turns[-1], "state": "stopped"}]
+    turns = _settled(turns)
     return turns, rendering.conversation(turns, "", strings_for(request))
 
 
@@ -245,99 +243,42 @@ def forget(request: gr.Request) -> tuple[list[dict[str, Any]], str, str]:
 
 
 def choose_book(services: Services, book_id: str | None, request: gr.Request) -> tuple[Any, ...]:
-    """(bookmark, facts, examples, turns, conversation, evidence, page, place) for another book."""
-    strings = strings_for(request)
+    """(bookmark, facts, examples, turns, conversation, evidence, sheet, place) for another book."""
     turns, talk, evidence = forget(request)
-    page = rendering.chapter_page(None, "", None, strings)
     try:
         info = services.library.info(book_id or "")
     except NovelscopeError:
-        samples, last = [], 1
+        samples: list[str] = []
+        last = 1
     else:
-        samples, last = [[question] for question in examples_of(info.title)], max(1, info.last_chapter)
+        samples, last = examples_of(info.title, language_of(request)), max(1, info.last_chapter)
     bookmark = gr.Slider(minimum=1, maximum=max(2, last), value=last, interactive=last > 1)
-    offered = gr.Dataset(samples=samples, visible=bool(samples))
-    return bookmark, show_facts(services, book_id, last, request), offered, turns, talk, evidence, page, {}
+    offered = gr.Dataset(samples=[[sample] for sample in samples], visible=bool(samples))
+    return bookmark, show_facts(services, book_id, last, request), offered, turns, talk, evidence, "", {}
 
 
-def show_facts(services: Services, book_id: str | None, until: int, request: gr.Request) -> str:
-    """The line under the book: what it is, how far its vectors are, and where the bookmark lies."""
+def move_bookmark(
+    services: Services,
+    book_id: str | None,
+    until: float,
+    turns: list[dict[str, Any]],
+    place: dict[str, int],
+    request: gr.Request,
+) -> tuple[Any, ...]:
+    """(facts, turns, conversation, evidence, sheet, place): what was read beyond the bookmark leaves the page."""
     strings = strings_for(request)
-    try:
-        info = services.library.info(book_id or "")
-        record = services.library.open(info.id).record
-    except NovelscopeError:
-        return rendering.notice(strings["pick_book" if book_choices(services) else "no_books"])
-    facts = strings["book_line"].format(
-        chapters=info.chapters, characters=f"{info.characters:,}", encoding=info.encoding
-    )
-    if until >= info.last_chapter:
-        mark = strings["bookmark_whole"]
-    else:
-        title = next((c.title for c in reversed(record.chapters) if c.number <= until), "")
-        mark = strings["bookmark_until"].format(title=title)
-    return rendering.book_line(f"{mark} · {facts}", dense_line(services, info, strings))
+    kept = [turn for turn in _settled(turns) if turn["until"] <= until]
+    is_told_less = len(kept) < len(turns)
+    evidence = rendering.evidence_cards([], [], (0, 0), strings) if is_told_less else gr.skip()
+    is_open_beyond = place.get("chapter", 0) > until
+    sheet, place = ("", {}) if is_open_beyond else (gr.skip(), place)
+    talk = rendering.conversation(kept, "", strings)
+    return show_facts(services, book_id, until, request), kept, talk, evidence, sheet, place
 
 
-def open_at(
-    services: Services, book_id: str | None, until: int, click: gr.EventData, request: gr.Request
-) -> tuple[str, dict[str, int]]:
-    """The page that holds a clicked quotation or passage, and where it is."""
-    # The numbers come from a browser, so they are only ever compared and sliced with.
-    where = {name: int(getattr(click, name, -1)) for name in ("chapter", "start", "end")}
-    return _page(services, book_id, int(until), where, strings_for(request))
-
-
-def turn_back(
-    services: Services, book_id: str | None, until: int, place: dict[str, int], request: gr.Request
-) -> tuple[str, dict[str, int]]:
-    """The chapter before the open one."""
-    return _turned(services, -1, book_id, until, place, strings_for(request))
-
-
-def turn_on(
-    services: Services, book_id: str | None, until: int, place: dict[str, int], request: gr.Request
-) -> tuple[str, dict[str, int]]:
-    """The chapter after the open one, as far as the bookmark allows."""
-    return _turned(services, 1, book_id, until, place, strings_for(request))
-
-
-def _turned(
-    services: Services, step: int, book_id: str | None, until: int, place: dict[str, int], strings: Mapping[str, str]
-) -> tuple[str, dict[str, int]]:
-    try:
-        chapters = services.library.open(book_id or "").record.chapters
-    except BookNotFound:
-        return rendering.chapter_page(None, "", None, strings), {}
-    numbers = [chapter.number for chapter in chapters]
-    at = numbers.index(place["chapter"]) if place.get("chapter") in numbers else -step if step > 0 else 0
-    wanted = numbers[min(max(at + step, 0), len(numbers) - 1)]
-    return _page(services, book_id, int(until), {"chapter": wanted, "start": -1, "end": -1}, strings)
-
-
-def _page(
-    services: Services, book_id: str | None, until: int, where: dict[str, int], strings: Mapping[str, str]
-) -> tuple[str, dict[str, int]]:
-    try:
-        book = services.library.open(book_id or "")
-    except BookNotFound as gone:
-        return rendering.chapter_page(None, "", None, strings, str(gone)), {}
-    chapter = next((c for c in book.record.chapters if c.number == where["chapter"]), None)
-    if chapter is None:
-        return rendering.chapter_page(None, "", None, strings), {}
-    if chapter.number > until:
-        open_one = _last_allowed(book.record.chapters, until)
-        return rendering.chapter_page(open_one, book.text, None, strings, strings["beyond_bookmark"]), {
-            "chapter": open_one.number
-        }
-    cited = None
-    if chapter.span.start <= where["start"] < where["end"] <= chapter.span.end:
-        cited = Span(where["start"], where["end"])
-    return rendering.chapter_page(chapter, book.text, cited, strings), {"chapter": chapter.number}
-
-
-def _last_allowed(chapters: Sequence[Chapter], until: int) -> Chapter:
-    return next((chapter for chapter in reversed(chapters) if chapter.number <= until), chapters[0])
+def _settled(turns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The turns, with one that was being written marked as stopped."""
+    return [{**turn, "state": "stopped"} if turn["state"] == "writing" else turn for turn in turns]
 
 
 def _history(turns: Sequence[Mapping[str, Any]]) -> tuple[Turn, ...]:

@@ -22,7 +22,7 @@ from demos import rendering
 from demos.translations import strings_for
 from demos.wiring import Services
 
-__all__ = ["add_book", "book_choices", "build_shelf", "dense_line"]
+__all__ = ["add_book", "book_choices", "build_shelf", "hold_vectors", "remove_book", "show_facts"]
 
 ENCODINGS = ("utf-8", "gb18030", "big5", "utf-16", "shift_jis", "cp1252")
 # A chunk takes about this long on two cores without bfloat16; only a first guess until two batches were timed.
@@ -35,33 +35,41 @@ class _Cancelled(Exception):
     """The reader took an addition back."""
 
 
-def build_shelf(services: Services, text: gr.I18n, book: gr.Dropdown) -> None:
+def build_shelf(services: Services, text: gr.I18n, book: gr.Dropdown, page: gr.Blocks) -> None:
     """Put the panel on the page; it keeps ``book`` up to date."""
-    doomed = gr.State("")
-    with gr.Accordion(text("shelf"), open=False, elem_id="ns-shelf"):
-        with gr.Row():
+    with gr.Accordion(text("shelf"), open=False, elem_id="ns-shelf", elem_classes="ns-fold"):
+        with gr.Row(elem_classes="ns-shelf-row"):
             file = gr.File(
-                label=text("file"),
+                show_label=False,  # a translated label of this component is shown as [object Object]
                 file_types=[".txt", ".text", ".md", ".markdown", ".epub"],
                 elem_id="ns-file",
                 scale=4,
+                height=128,
             )
-            with gr.Column(scale=2):
+            with gr.Column(scale=2, min_width=240):
                 encoding = gr.Dropdown(
                     [(text("encoding_auto"), ""), *((name, name) for name in ENCODINGS)],
-                    value="", label=text("encoding"),
+                    value="", label=text("encoding"), elem_id="ns-encoding",
                 )  # fmt: skip
-                add = gr.Button(text("add"), variant="primary", elem_id="ns-add")
-                cancel = gr.Button(text("cancel"), elem_id="ns-cancel")
+                with gr.Row(elem_classes="ns-buttons"):
+                    add = gr.Button(text("add"), variant="primary", elem_id="ns-add")
+                    cancel = gr.Button(text("cancel"), elem_id="ns-cancel")
         told = gr.HTML(elem_id="ns-told")
-        with gr.Row():
-            hold = gr.Button(text("dense_pause"), size="sm", elem_id="ns-hold")
+        with gr.Row(elem_classes="ns-buttons ns-quiet-buttons"):
             remove = gr.Button(text("remove"), size="sm", elem_id="ns-remove")
+            confirm = gr.Button(text("remove_yes"), size="sm", variant="stop", visible=False, elem_id="ns-remove-yes")
+            keep = gr.Button(text("remove_no"), size="sm", visible=False, elem_id="ns-remove-no")
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    adding = add.click(MethodType(add_book, services), [file, encoding], [told, book, file], **quiet)
+    asking = [told, remove, confirm, keep]
+    # A book that is dropped in is added at once; the button is there to try again with another encoding.
+    adding = gr.on(
+        [file.upload, add.click], MethodType(add_book, services), [file, encoding], [told, book, file], **quiet
+    )
     cancel.click(say_cancelled, None, told, cancels=[adding], queue=False, **quiet)
-    remove.click(MethodType(remove_book, services), [book, doomed], [told, book, doomed], **quiet)
-    hold.click(MethodType(hold_vectors, services), None, hold, **quiet)
+    remove.click(MethodType(ask_to_remove, services), book, asking, **quiet)
+    confirm.click(MethodType(remove_book, services), book, [*asking, book], **quiet)
+    gr.on([keep.click, book.change], take_back, None, [remove, confirm, keep], **quiet)
+    gr.on([page.load, keep.click], invite, None, told, **quiet)
 
 
 def add_book(
@@ -83,10 +91,11 @@ def add_book(
             if isinstance(step, Added):
                 added = step
             else:
-                line = strings["adding_indexing"].format(done=step[0], total=step[1])
-                yield rendering.notice(line, "busy"), gr.skip(), gr.skip()
+                line = strings["adding_indexing"].format(name=file.name, done=step[0], total=step[1])
+                yield rendering.notice(line, "busy", step[0] / max(1, step[1])), gr.skip(), gr.skip()
     except NovelscopeError as wrong:
-        yield rendering.notice(str(wrong).replace(str(file), file.name), "error"), gr.skip(), gr.skip()
+        reason = str(wrong).replace(str(file), file.name)
+        yield rendering.notice(strings["add_failed"].format(reason=reason), "error"), gr.skip(), gr.skip()
         return
     except Exception:
         _log.exception("a book could not be added")
@@ -138,31 +147,73 @@ def say_cancelled(request: gr.Request) -> str:
     return rendering.notice(strings_for(request)["add_cancelled"])
 
 
-def remove_book(services: Services, book_id: str | None, doomed: str, request: gr.Request) -> tuple[str, Any, str]:
-    """(what to tell, books, book to be removed by the next click): the first click asks, the second removes."""
+def invite(request: gr.Request) -> str:
+    """What is told while nothing happens: which files can be dropped in."""
+    return rendering.notice(strings_for(request)["file"])
+
+
+def ask_to_remove(services: Services, book_id: str | None, request: gr.Request) -> tuple[str, Any, Any, Any]:
+    """(what to tell, and the buttons): nothing is removed before the reader says so once more."""
     strings = strings_for(request)
     try:
-        if not book_id:
-            return rendering.notice(strings["pick_book"], "error"), gr.skip(), ""
-        if doomed != book_id:
-            title = services.library.info(book_id).title
-            return rendering.notice(strings["remove_confirm"].format(title=title), "busy"), gr.skip(), book_id
-        info = services.library.remove(book_id)
+        title = services.library.info(book_id or "").title
+    except NovelscopeError:
+        return rendering.notice(strings["pick_book"], "error"), *take_back()
+    question = rendering.notice(strings["remove_confirm"].format(title=title), "busy")
+    return question, gr.Button(visible=False), gr.Button(visible=True), gr.Button(visible=True)
+
+
+def take_back() -> tuple[Any, Any, Any]:
+    """The buttons as they were before the reader was asked."""
+    return gr.Button(visible=True), gr.Button(visible=False), gr.Button(visible=False)
+
+
+def remove_book(services: Services, book_id: str | None, request: gr.Request) -> tuple[str, Any, Any, Any, Any]:
+    """(what to tell, the buttons, the books left) once the reader has confirmed."""
+    strings = strings_for(request)
+    try:
+        told = rendering.notice(strings["removed"].format(title=services.library.remove(book_id or "").title))
     except NovelscopeError as wrong:
-        return rendering.notice(str(wrong), "error"), gr.Dropdown(choices=book_choices(services)), ""
+        told = rendering.notice(str(wrong), "error")
     choices = book_choices(services)
-    books = gr.Dropdown(choices=choices, value=choices[0][1] if choices else None)
-    return rendering.notice(strings["removed"].format(title=info.title)), books, ""
+    books = gr.Dropdown(choices=choices, value=choices[-1][1] if choices else None)
+    return told, *take_back(), books
 
 
-def hold_vectors(services: Services, request: gr.Request) -> Any:
-    """Pause the background work, or go on with it; the button's next label."""
-    strings, indexer = strings_for(request), services.indexer
-    if indexer.is_paused:
-        indexer.resume()
+def hold_vectors(services: Services) -> None:
+    """Pause the background work, or go on with it."""
+    if services.indexer.is_paused:
+        services.indexer.resume()
     else:
-        indexer.pause()
-    return gr.Button(strings["dense_resume" if indexer.is_paused else "dense_pause"])
+        services.indexer.pause()
+
+
+def show_facts(services: Services, book_id: str | None, until: float, request: gr.Request) -> str:
+    """The line under the book: what it is, how far its vectors are, and where the bookmark lies."""
+    strings = strings_for(request)
+    try:
+        info = services.library.info(book_id or "")
+        chapters = services.library.open(info.id).record.chapters
+    except NovelscopeError:
+        return rendering.notice(strings["pick_book" if book_choices(services) else "no_books"])
+    facts = strings["book_line"].format(
+        chapters=info.chapters, characters=f"{info.characters:,}", encoding=info.encoding
+    )
+    marked = next((chapter for chapter in reversed(chapters) if chapter.number <= until), chapters[0])
+    if until >= info.last_chapter:
+        mark, opened = strings["bookmark_whole"], next((c for c in chapters if c.number > 0), chapters[0])
+    else:
+        mark, opened = strings["bookmark_until"].format(title=marked.title), marked
+    hold = ""
+    if not info.is_dense:
+        hold = strings["dense_resume" if services.indexer.is_paused else "dense_pause"]
+    return rendering.book_line(
+        f"{mark} · {facts}",
+        (strings["open_book"], opened.number),
+        _dense_line(services, info, strings),
+        info.dense_done / max(1, info.chunks),
+        hold,
+    )
 
 
 def book_choices(services: Services) -> list[tuple[str, str]]:
@@ -174,11 +225,13 @@ def book_choices(services: Services) -> list[tuple[str, str]]:
     ]
 
 
-def dense_line(services: Services, info: BookInfo, strings: Mapping[str, str]) -> str:
+def _dense_line(services: Services, info: BookInfo, strings: Mapping[str, str]) -> str:
     """How far a book's vectors are, in words."""
     values: dict[str, Any] = {"done": info.dense_done, "total": info.chunks}
     if info.is_dense:
         return strings["dense_complete"]
+    if services.indexer.trouble:
+        return strings["dense_trouble"].format(**values, reason=services.indexer.trouble)
     if services.indexer.is_paused:
         return strings["dense_paused"].format(**values)
     progress, speed = services.indexer.progress, services.indexer.seconds_per_chunk

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from html import escape
 from types import MethodType
 from typing import Any
@@ -30,34 +31,37 @@ ROWS_SHOWN, RAW_SHOWN = 60, 12_000
 _log = logging.getLogger("novelscope.web")
 
 
-def build_streaming_tab(services: Services, text: gr.I18n, book: gr.Dropdown, bookmark: gr.Slider) -> None:
+def build_streaming_tab(
+    services: Services, text: gr.I18n, book: gr.Dropdown, bookmark: gr.Slider, model: gr.Dropdown
+) -> None:
     """Put the tab on the page."""
-    question = gr.Textbox(show_label=False, placeholder=text("streaming_hint"), elem_id="ns-stream-question")
+    question = gr.Textbox(
+        show_label=False, placeholder=text("streaming_hint"), container=False, elem_id="ns-stream-question"
+    )
     with gr.Row(elem_classes="ns-buttons"):
         ask = gr.Button(text("ask"), variant="primary", elem_id="ns-stream-ask")
-        stop = gr.Button(text("stop"), elem_id="ns-stream-stop")
+        stop = gr.Button(text("stop"), variant="stop", elem_id="ns-stream-stop")
     meters = gr.HTML(elem_id="ns-meters")
     with gr.Row(elem_classes="ns-main"):
         timeline = gr.HTML(elem_id="ns-timeline")
         with gr.Column():
             answer = gr.HTML(elem_id="ns-stream-answer")
             raw = gr.HTML(elem_id="ns-raw")
-    running: list[Any] = [
-        event(
-            MethodType(stream_events, services),
-            [book, bookmark, question],
-            [meters, timeline, answer, raw],
-            concurrency_id="llm",
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        for event in (ask.click, question.submit)
-    ]
+    asked = gr.on(
+        [ask.click, question.submit],
+        MethodType(stream_events, services),
+        [book, bookmark, model, question],
+        [meters, timeline, answer, raw],
+        concurrency_id="llm",
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    running: list[Any] = [asked]
     stop.click(None, cancels=running, queue=False, api_visibility="private")
 
 
 def stream_events(
-    services: Services, book_id: str | None, until: int, question: str, request: gr.Request
+    services: Services, book_id: str | None, until: float, model: str, question: str, request: gr.Request
 ) -> Iterator[tuple[str, str, str, str]]:
     """Yield (meters, timeline, answer, raw stream) as events arrive."""
     strings = strings_for(request)
@@ -67,15 +71,16 @@ def stream_events(
         return
     yield rendering.notice(strings["status_loading"], "busy"), *record.draw()[1:]
     try:
-        reader = services.reader()
+        reader = services.reader(model)
         asked = Question(book_id=book_id, text=question.strip(), until_chapter=int(until))
         record.begin()
         drawn = 0.0
-        for event in watched(reader.stream(asked), services.indexer):
-            record.hear(event)
-            if not isinstance(event, (Token, Status)) or time.monotonic() - drawn > REDRAW_EVERY_S:
-                drawn = time.monotonic()
-                yield record.draw()
+        with closing(watched(reader.stream(asked), services)) as events:
+            for event in events:
+                record.hear(event)
+                if not isinstance(event, (Token, Status)) or time.monotonic() - drawn > REDRAW_EVERY_S:
+                    drawn = time.monotonic()
+                    yield record.draw()
     except NovelscopeError as wrong:
         record.hear(Failed(str(wrong), ""))
     except Exception:

@@ -11,10 +11,11 @@ from core.data.text import Span
 from core.llm.backends.scripted import ScriptedBackend
 from demos import rendering
 from demos.tabs.chat import mark_stopped, stream_reply
-from demos.tabs.document import answer_question, choose_book, open_at, turn_back, turn_on
-from demos.tabs.shelf import add_book, remove_book
+from demos.tabs.document import answer_question, choose_book, move_bookmark
+from demos.tabs.leaf import open_at, turn_leaf
+from demos.tabs.shelf import add_book, ask_to_remove, hold_vectors, remove_book, show_facts
 from demos.tabs.streaming import stream_events
-from demos.translations import LANGUAGES, strings_in
+from demos.translations import LANGUAGES, language_of, strings_in
 from tests.demos.web_server import ScriptedServices
 from tests.support import make_novel
 
@@ -72,16 +73,42 @@ def test_a_page_beyond_the_bookmark_stays_closed(services):
         services, book, 3, Click(chapter=7, start=chapter.span.start, end=chapter.span.start + 3), Visit()
     )
     assert where == {"chapter": 3} and "庚谷" not in page and strings_in("zh")["beyond_bookmark"] in page
-    page, where = turn_on(services, book, 3, {"chapter": 3}, Visit())
-    assert where == {"chapter": 3} and "丁谷" not in page
+    page, where = turn(services, 1, {"chapter": 3}, until=3)
+    assert where == {"chapter": 3} and "丁谷" not in page and strings_in("zh")["page_bookmark"] in page
 
 
-def test_pages_turn_both_ways_and_stop_at_the_ends(services):
+def turn(services: ScriptedServices, step: int, place: dict, until: int = 8):
     book = services.library.find("山中记")
-    assert turn_on(services, book, 8, {"chapter": 1}, Visit())[1] == {"chapter": 2}
-    assert turn_back(services, book, 8, {"chapter": 2}, Visit())[1] == {"chapter": 1}
-    assert turn_back(services, book, 8, {"chapter": 1}, Visit())[1] == {"chapter": 1}
-    assert turn_on(services, book, 8, {"chapter": 8}, Visit())[1] == {"chapter": 8}
+    return turn_leaf(services, book, until, place, Click(step=step), Visit())
+
+
+def test_pages_turn_both_ways_stop_at_the_ends_and_close(services):
+    assert turn(services, 1, {"chapter": 1})[1] == {"chapter": 2}
+    assert turn(services, -1, {"chapter": 2})[1] == {"chapter": 1}
+    assert turn(services, -1, {"chapter": 1})[1] == {"chapter": 1}
+    page, where = turn(services, 1, {"chapter": 8})
+    assert where == {"chapter": 8} and strings_in("zh")["page_end"] in page
+    assert turn(services, 0, {"chapter": 3}) == ("", {})
+
+
+def test_a_bookmark_moved_back_takes_later_answers_and_pages_off_the_screen(services):
+    *_, (_, turns, *_) = ask(services, "甲字灯藏在甲谷的哪里？", until=2)
+    *_, (_, turns, *_) = ask(services, "庚字灯藏在庚谷的哪里？", until=8, turns=turns)
+    book = services.library.find("山中记")
+    _, kept, talk, evidence, sheet, place = move_bookmark(services, book, 3, turns, {"chapter": 7}, Visit())
+    assert [turn["until"] for turn in kept] == [2] and "庚字灯" not in talk and "ns-card" not in evidence
+    assert sheet == "" and place == {}
+    _, kept, *_, place = move_bookmark(services, book, 5, kept, {"chapter": 3}, Visit())
+    assert len(kept) == 1 and place == {"chapter": 3}
+
+
+def test_a_card_shows_the_sentence_that_matters_and_not_the_whole_passage(services):
+    shown = ask(services, "丙字灯藏在哪里？")
+    before = next(cards for _, _, talk, cards in shown if isinstance(cards, str) and "ns-cite" not in talk)
+    first = before.split("ns-card-text")[1].split("</div>")[0]
+    assert "丙字灯藏在丙谷" in first and len(first) < 400
+    after = shown[-1][3]
+    assert 'class="ns-card ns-cited"' in after and "<mark>丙字灯藏在丙谷的石桥底下" in after
 
 
 def test_a_click_with_made_up_numbers_marks_nothing(services):
@@ -114,9 +141,9 @@ def test_nothing_of_a_strangers_text_becomes_markup(services, tmp_path):
     services.backend = ScriptedBackend(EVIL)
     shown = list(answer_question(services, book, 1, "m", f"{EVIL} 石桥？", [], Visit()))
     *_, (_, _, talk, cards) = shown
-    page, _ = turn_back(services, book, 1, {}, Visit())
+    page, _ = open_at(services, book, 1, Click(chapter=1, start=0, end=20), Visit())
     _, facts, *_ = choose_book(services, book, Visit())
-    streamed = list(stream_events(services, book, 1, f"{EVIL} 石桥？", Visit()))[-1]
+    streamed = list(stream_events(services, book, 1, "m", f"{EVIL} 石桥？", Visit()))[-1]
     for html in (told, talk, cards, page, facts, *streamed):
         assert "<script" not in html and "<img" not in html
     assert "&lt;script&gt;" in page
@@ -126,7 +153,7 @@ def test_marks_are_cut_at_the_borders_of_what_is_shown():
     text = "甲乙丙丁\n戊己庚辛"
     chapter = make_novel().chapters[0]
     chapter = type(chapter)(1, "甲乙丙丁", Span(0, len(text)))
-    page = rendering.chapter_page(chapter, text, Span(2, 7), strings_in("zh"))
+    page = rendering.reading_sheet(chapter, text, Span(2, 7), strings_in("zh"), is_first=True, ending="")
     assert "甲乙<mark>丙丁</mark>" in page and "<mark>戊己</mark>庚辛" in page
 
 
@@ -165,17 +192,40 @@ def test_a_cancelled_addition_leaves_nothing(services, tmp_path):
     assert not list((services.settings.home / "books").glob(".*"))
 
 
-def test_a_book_is_removed_by_the_second_click_only(services):
+def test_a_book_is_removed_only_after_a_second_question(services):
     book = services.library.find("山中记")
-    told, _, doomed = remove_book(services, book, "", Visit())
-    assert doomed == book and "山中记" in told and len(services.library.books()) == 1
-    remove_book(services, book, doomed, Visit())
+    told, *_ = ask_to_remove(services, book, Visit())
+    assert "山中记" in told and len(services.library.books()) == 1
+    remove_book(services, book, Visit())
     assert services.library.books() == []
+    assert "ns-error" in remove_book(services, book, Visit())[0]
+
+
+def test_vectors_pause_and_go_on_and_the_line_says_so(services):
+    book = services.library.find("山中记")
+    strings = strings_in("zh")
+    assert strings["dense_pause"] in show_facts(services, book, 8, Visit())
+    hold_vectors(services)
+    assert services.indexer.is_paused and "已暂停" in show_facts(services, book, 8, Visit())
+    hold_vectors(services)
+    assert not services.indexer.is_paused
+    services.indexer.trouble = "<b>another process</b> holds the index"
+    line = show_facts(services, book, 8, Visit())
+    assert "another process" in line and "<b>" not in line
+
+
+def test_only_a_browser_that_asks_for_chinese_first_gets_chinese():
+    class Asking(Visit):
+        def __init__(self, accepted: str) -> None:
+            self.headers = {"accept-language": accepted}
+
+    said = {accepted: language_of(Asking(accepted)) for accepted in ("zh-TW,en", "en-US,zh", "fr,zh;q=0.5", "")}
+    assert said == {"zh-TW,en": "zh", "en-US,zh": "en", "fr,zh;q=0.5": "en", "": "zh"}
 
 
 def test_the_stream_tab_shows_every_event_and_the_bytes_of_the_stream(services):
     book = services.library.find("山中记")
-    *_, (meters, timeline, answer, raw) = stream_events(services, book, 8, "丙字灯藏在哪里？", Visit())
+    *_, (meters, timeline, answer, raw) = stream_events(services, book, 8, "m", "丙字灯藏在哪里？", Visit())
     assert "ns-e-evidence" in timeline and "ns-e-done" in timeline and ANSWER in answer
     assert "event: evidence\n" in raw and "event: done\n" in raw and "–" not in meters
 
@@ -208,6 +258,4 @@ def test_every_string_is_used_and_every_used_string_exists():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 named.add(node.value)
-    # Built from the event's key: strings[f"status_{key}"].
-    named |= {"status_searching", "status_rewritten"}
     assert set(strings_in("zh")) - named == set()

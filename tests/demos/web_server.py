@@ -37,9 +37,9 @@ class ScriptedServices(Services):
 
 
 @contextlib.contextmanager
-def served(services: Services) -> Iterator[str]:
+def served(services: Services, *, port: int = 0) -> Iterator[str]:
     """The address of the page while the block runs."""
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+    with contextlib.closing(socket.create_server(("127.0.0.1", port))) as listener:
         server = uvicorn.Server(uvicorn.Config(create_app(services), log_level="warning", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         services.indexer.start()
