@@ -98,6 +98,7 @@ class Library:
     """Books on disk. Safe to share between threads; many processes may read one while another writes.
 
     Attributes:
+        damaged: why books that ``books`` left out cannot be read, by id.
         embedder_slug: what vectors on disk are filed under; known without loading the model.
     """
 
@@ -115,7 +116,7 @@ class Library:
         self._embedder_lock = threading.Lock()
         self._open: dict[str, BookFolder] = {}
         self._tables: dict[str, tuple[int, tuple[str, ...], np.ndarray]] = {}
-        self._reported: set[str] = set()
+        self.damaged: dict[str, str] = {}
         self._store: VectorStore | None = None
         self._server: VectorStore | None = None
 
@@ -184,9 +185,9 @@ class Library:
             except BookNotFound:
                 continue
             except DamagedBook as damaged:
-                if path.name not in self._reported:
-                    self._reported.add(path.name)
+                if path.name not in self.damaged:
                     _log.warning("%s", damaged)
+                self.damaged[path.name] = str(damaged)
         return [info for _, info in sorted(infos, key=lambda dated: (dated[0], dated[1].id))]
 
     def info(self, book_id: str) -> BookInfo:

@@ -226,7 +226,11 @@ def _holder(path: Path) -> str | None:
 def _books(settings: Settings) -> Iterator[Check]:
     from core.retrieval.library import Library, LibrarySettings
 
-    infos = Library(LibrarySettings(home=settings.home, embedder=settings.embedder)).books()
+    library = Library(LibrarySettings(home=settings.home, embedder=settings.embedder))
+    infos = library.books()
+    if library.damaged:
+        yield Check("books", False, "; ".join(library.damaged.values()), f"novelscope remove {min(library.damaged)}")
+        return
     yield Check("books", True, f"{len(infos)}, {sum(info.is_dense for info in infos)} of them with all vectors")
 
 
