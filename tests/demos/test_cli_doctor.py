@@ -77,4 +77,5 @@ def test_a_damaged_book_is_reported(tmp_path):
     folder.mkdir(parents=True)
     (folder / "book.json").write_text("{", encoding="utf-8")
     check = checks_in(tmp_path)["books"]
-    assert not check.ok and "delete the folder" in check.detail
+    assert not check.ok and "add the book again" in check.detail
+    assert check.cure == "novelscope remove 0123456789abcdef"
