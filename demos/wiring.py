@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from core.llm.models import available_models
+from core.llm.models import available_models, parse_spec
 from core.retrieval.library import Library, LibrarySettings
 from demos.indexer import Indexer
 from demos.settings import Settings
@@ -69,10 +69,16 @@ class Services:
             return self._models[spec, bits]
 
     def reader(self, spec: str | None = None) -> Reader:
-        """Answers questions about books with the model that ``spec`` names."""
+        """Answers questions about books with the model that ``spec`` names, loaded when the first answer needs it.
+
+        Raises:
+            UnknownModel: the specification has none of the known forms.
+        """
         from core.chains.qa import Reader
 
-        return Reader(self.library, self.chat_model(spec))
+        spec = spec or self.settings.model
+        parse_spec(spec)
+        return Reader(self.library, lambda: self.chat_model(spec))
 
     def close(self) -> None:
         """Stop answers and background work, and release the vector index."""

@@ -10,13 +10,13 @@ how passages are found or how tokens are made.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
 
 from core.chains.citations import Aligner, Support
 from core.chains.events import (
@@ -98,8 +98,19 @@ class ReaderSettings:
 class Reader:
     """Answers questions about the books of a library with one chat model."""
 
-    def __init__(self, library: Library, model: BaseChatModel, settings: ReaderSettings | None = None) -> None:
-        self._library, self._model = library, model
+    def __init__(
+        self,
+        library: Library,
+        model: BaseChatModel | Callable[[], BaseChatModel],
+        settings: ReaderSettings | None = None,
+    ) -> None:
+        """Take what answers.
+
+        Args:
+            model: the model, or what loads it; it is loaded after the evidence was found, so that evidence never waits.
+        """
+        self._library = library
+        self._model = model
         self._settings = settings or ReaderSettings()
 
     def stream(self, question: Question) -> Generator[Event, None, None]:
@@ -130,23 +141,23 @@ class Reader:
             yield Token(NOT_FOUND[language])
             yield Done(NOT_FOUND[language], found=False, finish_reason="stop")
             return
-        messages, keywords, num_read, dropped = self._prompt(book, passages, question, asked)
+        yield Status("loading")
+        model = self._model if isinstance(self._model, BaseChatModel) else self._model()
+        messages, keywords, num_read, dropped = self._prompt(model, book, passages, question, asked)
         yield Status("reading", (("passages", num_read), ("of", len(passages)), ("turns_left_out", dropped)))
-        yield from self._answer(book, passages, asked, language, messages, keywords, said)
+        yield from self._answer(model.stream(messages, **keywords), book, passages, asked, language, said)
 
     def _answer(
         self,
+        stream: Iterator[AIMessageChunk],
         book: BookFolder,
         passages: Sequence[Passage],
         asked: str,
         language: str,
-        messages: list[BaseMessage],
-        keywords: dict[str, Any],
         said: list[str],
     ) -> Iterator[Event]:
         citer = _Citer(book, passages, asked, language)
         began, first_token_s, usage, reason = time.monotonic(), 0.0, None, "stop"
-        stream = self._model.stream(messages, **keywords)
         with closing(stream):  # type: ignore[type-var]  # declared as an iterator, made as a generator
             for chunk in stream:
                 reason = chunk.response_metadata.get("finish_reason") or reason
@@ -190,16 +201,21 @@ class Reader:
         return (note if nearest is None else f"{note}{head}{nearest.quote}"), nearest
 
     def _prompt(
-        self, book: BookFolder, passages: Sequence[Passage], question: Question, asked: str
+        self,
+        model: BaseChatModel,
+        book: BookFolder,
+        passages: Sequence[Passage],
+        question: Question,
+        asked: str,
     ) -> tuple[list[BaseMessage], dict[str, Any], int, int]:
         """Messages, keywords of the call, passages read, and turns left out, so that all fits the model's context."""
         settings = self._settings
-        room = getattr(self._model, "context_tokens", None)
+        room = getattr(model, "context_tokens", None)
         keywords: dict[str, Any] = {"temperature": settings.temperature, "max_tokens": settings.max_new_tokens}
-        if not getattr(self._model, "is_chat", True):
+        if not getattr(model, "is_chat", True):
             focused = focus_passages(book, passages[: settings.passages_read], asked, settings.focus_chars)
             prompt = answer_prompt(focused, asked)
-            _require_room(self._model.get_num_tokens(prompt), settings.completion_tokens, room)
+            _require_room(model.get_num_tokens(prompt), settings.completion_tokens, room)
             keywords |= {"raw": True, "stop": list(COMPLETION_STOPS), "repetition_penalty": REPETITION_PENALTY}
             keywords["max_tokens"] = settings.completion_tokens
             return [HumanMessage(prompt)], keywords, len({passage.number for passage in focused}), 0
@@ -208,7 +224,7 @@ class Reader:
         while True:
             turns = answer_dialogue(book.record.title, passages[:num_read], question.text, history)
             messages = _messages(turns)
-            needed = self._model.get_num_tokens_from_messages(messages) if room else 0
+            needed = model.get_num_tokens_from_messages(messages) if room else 0
             if room is None or needed + settings.max_new_tokens <= room:
                 return messages, keywords, num_read, len(question.history) - len(history)
             # What was said longest ago matters least; then the passages that were found last.

@@ -159,7 +159,7 @@ class _Growing:
             "state": "writing",
             "note": "",
         }
-        self.status = strings["status_loading"]
+        self.status = strings["status_searching"]
         self._strings = strings
         self._passages: list[dict[str, Any]] = []
         self._coverage: tuple[int, int] | None = None
@@ -219,8 +219,8 @@ class _Growing:
                 self.status += " " + self._strings["status_left_out"].format(turns=values["turns_left_out"])
         elif event.key == "rewritten":
             self.status = self._strings["status_rewritten"].format(**values)
-        elif event.key == "searching":
-            self.status = self._strings["status_searching"]
+        elif event.key in ("searching", "loading"):
+            self.status = self._strings[f"status_{event.key}"]
         return event.key != "thinking"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import closing
 
 import pytest
 
@@ -22,6 +23,7 @@ from core.chains.events import (
 from core.chains.followup import standalone_question
 from core.chains.qa import NOT_FOUND, Question, Reader, ReaderSettings
 from core.data.dialogues import Turn
+from core.errors import ModelLoadError
 from core.llm.backends.scripted import ScriptedBackend
 from core.llm.chat_model import NovelChatModel
 from core.retrieval.indexing import embed_missing
@@ -189,3 +191,27 @@ def test_a_follow_up_is_made_to_stand_alone(before, question, wanted):
     history = [Turn("user", before), Turn("assistant", "高老庄。")]
     assert standalone_question(question, history, NAMES, "zh") == wanted
     assert standalone_question(question, [], NAMES, "zh") == question
+
+
+def test_evidence_does_not_wait_for_the_model_to_load(library, book_id):
+    loaded: list[str] = []
+
+    def load() -> NovelChatModel:
+        loaded.append("model")
+        return NovelChatModel(backend=ScriptedBackend(ANSWER))
+
+    with closing(Reader(library, load).stream(Question(book_id=book_id, text="丙字灯藏在哪里？"))) as events:
+        for event in events:
+            if isinstance(event, Evidence):
+                break
+        assert loaded == []
+        assert collect(events).text == ANSWER and loaded == ["model"]
+
+
+def test_a_model_that_cannot_be_loaded_keeps_the_evidence(library, book_id):
+    def load() -> NovelChatModel:
+        raise ModelLoadError("the weights are missing")
+
+    events = list(Reader(library, load).stream(Question(book_id=book_id, text="丙字灯藏在哪里？")))
+    assert any(isinstance(event, Evidence) for event in events)
+    assert isinstance(events[-1], Failed) and "weights are missing" in events[-1].message
