@@ -1,9 +1,9 @@
 """Whether a book plainly does not speak of what is asked, decided before a model is asked to make something up.
 
-Two signs count against a question: no passage is near it, and its words do not occur in the book. Chosen on the 65
-development questions against 55 questions about other books and 49 about phones, coffee and other people's heroes:
-every real question passes; of the Chinese strangers 49 and 72 in a hundred stop here, of the English 90. What
-passes still has to find a sentence that supports its answer.
+Two signs count against a question: no passage is near it, and its words do not occur in the book. The thresholds
+were chosen on the 65 development questions, questions about other books, and questions about phones, coffee and other
+people's heroes. ``python -m benchmarks refusals`` counts who passes: 54 of 55 real Chinese questions, 22 of 55 about
+another book, 3 of 20 that no old novel can answer. What passes still has to find a sentence that supports its answer.
 """
 
 from __future__ import annotations

@@ -283,3 +283,21 @@ def test_a_phone_shows_the_page_in_the_readers_language_without_sideways_scrolli
 
 def overflow_px(page) -> int:
     return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+
+def test_a_reply_is_asked_for_again_and_a_message_is_edited(page, answers):
+    backend = answers(ScriptedBackend(["第一答", "第二答", "第三答"]))
+    page.get_by_role("tab", name="对话").click()
+    page.fill("#ns-message textarea", "你好")
+    page.click("#ns-send")
+    chat = page.locator("#ns-chat")
+    expect(chat).to_contain_text("第一答", timeout=15_000)
+    chat.get_by_role("button", name="重试").click()
+    expect(chat).to_contain_text("第二答", timeout=15_000)
+    expect(chat).not_to_contain_text("第一答")
+    chat.get_by_role("button", name="编辑").first.click()
+    chat.locator("textarea").fill("改过的问题")
+    chat.get_by_role("button", name="发送").click()
+    expect(chat).to_contain_text("第三答", timeout=15_000)
+    expect(chat).not_to_contain_text("第二答")
+    assert [[turn.content for turn in prompt] for prompt, _ in backend.calls] == [["你好"], ["你好"], ["改过的问题"]]
