@@ -1,0 +1,66 @@
+"""Open a model by its path: a checkpoint folder, a GGUF file, or our own low-bit file.
+
+Nothing here knows text; ``core.engine.assistant`` joins a model with its tokenizer and prompt format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from core.engine.generation import EngineModel
+from core.engine.loading import LoadedWeights, PrecisionSettings, load_weights
+from core.engine.lowbit_file import SUFFIX, read_lowbit
+from core.engine.network import build_decoder
+from core.engine.sources import open_source
+from core.errors import SettingsError
+
+__all__ = ["assemble", "load"]
+
+
+def load(
+    path: Path | str,
+    *,
+    bits: int | None = None,
+    device: str | None = None,
+    precision: PrecisionSettings | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> EngineModel:
+    """The model at a path, ready to run.
+
+    Args:
+        bits: of a weight: 4, 8, 16 or 32; None: as a low-bit file has them, else 4.
+        device: "cpu"; the low-bit products have no other home yet.
+        precision: all settings of rounding, instead of ``bits``.
+        on_progress: called with bytes read and bytes in all.
+
+    Raises:
+        UnknownModel: there is nothing at the path.
+        ModelLoadError: files are missing or damaged; the message names the tensor or the field.
+        SettingsError: a setting has a value that cannot work.
+    """
+    if device not in (None, "cpu"):
+        raise SettingsError(f"device is {device!r}; the engine runs on cpu, the transformers backend on others")
+    path = Path(path).expanduser()
+    if path.suffix == SUFFIX and path.is_file():
+        stored = read_lowbit(path, on_progress=on_progress)
+        if bits is not None and bits != stored.bits:
+            raise SettingsError(
+                f"{path.name} holds weights of {stored.bits} bits, not {bits}; quantize the original anew"
+            )
+        return assemble(stored.weights)
+    settings = precision or PrecisionSettings(bits=4 if bits is None else bits)
+    return assemble(load_weights(open_source(path), settings, on_progress=on_progress))
+
+
+def assemble(loaded: LoadedWeights) -> EngineModel:
+    """A model over weights that are in memory."""
+    decoder = build_decoder(loaded.config, loaded.weights, loaded.vectors)
+    vector_bytes = sum(vector.nbytes for vector in loaded.vectors.values())
+    read = sum(
+        weight.num_bytes
+        for name, weight in loaded.weights.items()
+        if name != "embedding.weight" or loaded.config.ties_embeddings
+    )
+    held = sum(array.nbytes for weight in loaded.weights.values() for array in weight.arrays().values())
+    return EngineModel(decoder, num_bytes=held + vector_bytes, bytes_per_token=read + vector_bytes)

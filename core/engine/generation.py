@@ -1,0 +1,292 @@
+"""The engine's model: logits of a sequence, and a stream of new tokens with everything that makes it fast.
+
+A generator computes one token when it is asked for one, so closing it stops the model within a token, and requests that
+take turns share the model fairly. Nothing here knows text.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.engine.cache import StaticCache
+from core.engine.drafts import find_draft
+from core.engine.sampling import Choice, choose_token
+from core.engine.step import StepDecoder
+from core.engine.turns import Turnstile
+from core.errors import ModelError, PromptTooLong, SettingsError
+from core.model.config import DecoderConfig
+from core.model.decoder import Decoder
+from core.model.layout import Layout, plan
+
+__all__ = ["EngineModel"]
+
+PREFILL_TOKENS = 512
+KEPT_CACHES = 4
+MIN_REUSED_TOKENS = 8
+DRAFT_TOKENS = 6
+SURE_MARGIN = 0.5
+"""A drafted token counts only if its score leads by so much: products of one and of several rows differ in the last
+bits, and a tie must fall as it would without drafts."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The cache of a finished request, and the ids it holds."""
+
+    ids: list[int]
+    cache: StaticCache
+
+
+class EngineModel:
+    """A network that computes logits and streams tokens.
+
+    Attributes:
+        config: of the decoder.
+        num_bytes: of all weights in memory.
+        bytes_per_token: read from memory for each decoded token.
+    """
+
+    def __init__(self, decoder: Decoder, *, num_bytes: int, bytes_per_token: int) -> None:
+        self.config: DecoderConfig = decoder.config
+        self.num_bytes, self.bytes_per_token = num_bytes, bytes_per_token
+        self._decoder, self._step = decoder, StepDecoder(decoder)
+        self._turns = Turnstile()
+        self._kept: deque[_Kept] = deque(maxlen=KEPT_CACHES)
+        self._guard = threading.Lock()
+
+    def forward(self, ids: Sequence[int] | Tensor) -> Tensor:
+        """Logits after each token of one sequence, float32, (len(ids), vocab_size).
+
+        Raises:
+            ModelError: no ids, an id outside the vocabulary, or a ChatGLM v1 sequence without its marks.
+            PromptTooLong: more ids than the context holds.
+        """
+        listed = self._checked(ids)
+        with self._turns, torch.inference_mode():
+            return self._decoder(torch.tensor(listed)[None])[0]
+
+    def forward_batch(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Logits of several sequences of any lengths, computed together; each as ``forward`` gives it."""
+        listed = [self._checked(ids) for ids in sequences]
+        ids, mask = _pad_left(listed, self.config.pad_id or 0)
+        with self._turns, torch.inference_mode():
+            logits = self._decoder(ids, mask)
+        return [rows[len(rows) - len(one) :] for rows, one in zip(logits, listed, strict=True)]
+
+    def generate(
+        self,
+        ids: Sequence[int] | Tensor,
+        *,
+        max_new_tokens: int = 512,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        logit_bias: Mapping[int, float] | None = None,
+        seed: int | None = None,
+        stop_ids: Iterable[int] | None = None,
+        use_drafts: bool = False,
+    ) -> Iterator[int]:
+        """New token ids, one after another; the one that ends the answer is not among them.
+
+        Args:
+            stop_ids: any of them ends the answer; None takes the model's own, () never stops early.
+            use_drafts: guess what comes from what stands in the prompt and check several tokens at once. Greedy answers
+                stay the same.
+
+        Raises:
+            ModelError, PromptTooLong: as ``forward``, before the first id.
+            SettingsError: a setting has a value that cannot work.
+        """
+        for token_id in self.stream(
+            ids,
+            choice=Choice(
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                min_p=min_p,
+                repetition_penalty=repetition_penalty,
+                logit_bias=logit_bias or {},
+            ),
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            stop_ids=self.config.eos_ids if stop_ids is None else stop_ids,
+            use_drafts=use_drafts,
+        ):
+            if token_id is not None:
+                yield token_id
+
+    def stream(
+        self,
+        ids: Sequence[int] | Tensor,
+        *,
+        choice: Choice,
+        max_new_tokens: int,
+        seed: int | None = None,
+        stop_ids: Iterable[int] = (),
+        use_drafts: bool = False,
+    ) -> Iterator[int | None]:
+        """As ``generate``, with None after each part of the prompt that was read: reading can be stopped too."""
+        prompt = self._checked(ids)
+        if max_new_tokens < 1:
+            raise SettingsError(f"max_new_tokens is {max_new_tokens}, wanted 1 or more")
+        generator = torch.Generator()
+        generator.seed() if seed is None else generator.manual_seed(seed)
+        stops = frozenset(stop_ids)
+        drafts = use_drafts and choice.is_plain_greedy and not self.config.is_prefix_lm
+        return self._run(prompt, choice, max_new_tokens, generator, stops, drafts)
+
+    def _run(
+        self,
+        prompt: list[int],
+        choice: Choice,
+        max_new_tokens: int,
+        generator: torch.Generator,
+        stops: frozenset[int],
+        drafts: bool,
+    ) -> Iterator[int | None]:
+        kept = self._take_kept(prompt)
+        try:
+            logits: Tensor | None = None
+            for part in self._prefill(prompt, kept):
+                logits = part
+                if len(kept.ids) < len(prompt):
+                    yield None
+            limit = min(max_new_tokens, self.config.context_tokens - len(prompt))
+            seen = torch.tensor(prompt + [0] * limit)
+            length, waiting = len(prompt), deque[int]()
+            place = self._place(prompt)
+            while length < len(prompt) + limit:
+                was_drafted = bool(waiting)
+                if was_drafted:
+                    token_id = waiting.popleft()
+                else:
+                    assert logits is not None
+                    with torch.inference_mode():
+                        token_id = choose_token(logits, seen[:length], choice, generator)
+                if token_id in stops:
+                    return
+                seen[length] = token_id
+                length += 1
+                yield token_id
+                # The cache holds a drafted token already, and the logits are those after the last of them.
+                if was_drafted or length == len(prompt) + limit:
+                    continue
+                draft = find_draft(seen[:length].tolist(), DRAFT_TOKENS) if drafts else []
+                with self._turns, torch.inference_mode():
+                    if draft:
+                        accepted, logits = self._verify(kept, token_id, draft)
+                        waiting.extend(accepted)
+                    else:
+                        logits = self._step.logits(token_id, _position(place, len(kept.ids)), kept.cache)
+                        kept.ids.append(token_id)
+        finally:
+            with self._guard:
+                self._kept.append(kept)
+
+    def _prefill(self, prompt: list[int], kept: _Kept) -> Iterator[Tensor]:
+        """Logits of the last token after each part of the prompt that the cache does not hold."""
+        whole = torch.tensor(prompt)[None]
+        # A bidirectional context cannot be read in parts: its first token already sees its last.
+        part = len(prompt) if self.config.is_prefix_lm else PREFILL_TOKENS
+        while len(kept.ids) < len(prompt):
+            past = len(kept.ids)
+            stop = min(past + part, len(prompt))
+            with self._turns, torch.inference_mode():
+                layout = plan(self.config, whole[:, :stop], past=past)
+                logits = self._decoder(whole[:, past:stop], cache=kept.cache, layout=layout, last_only=True)
+                kept.cache.advance(stop - past)
+            kept.ids.extend(prompt[past:stop])
+            yield logits[0, -1]
+
+    def _verify(self, kept: _Kept, token_id: int, draft: list[int]) -> tuple[list[int], Tensor | None]:
+        """Which drafted tokens the model would have chosen, and the logits after the last of them."""
+        ids = [*kept.ids, token_id, *draft]
+        past = len(kept.ids)
+        layout: Layout = plan(self.config, torch.tensor(ids)[None], past=past)
+        logits = self._decoder(torch.tensor(ids[past:])[None], cache=kept.cache, layout=layout)[0]
+        scores, best = logits.topk(2, dim=-1)
+        sure = (scores[:, 0] - scores[:, 1]) > SURE_MARGIN
+        accepted = 0
+        while accepted < len(draft) and bool(sure[accepted]) and int(best[accepted, 0]) == draft[accepted]:
+            accepted += 1
+        if bool(sure[accepted]):
+            kept.cache.advance(1 + accepted)
+            kept.ids.extend(ids[past : past + 1 + accepted])
+            return draft[:accepted], logits[accepted]
+        # Too close to tell: the last token is computed again alone, as it would have been without a draft.
+        kept.cache.advance(accepted)
+        kept.ids.extend(ids[past : past + accepted])
+        place = self._place(ids)
+        alone = self._step.logits(ids[past + accepted], _position(place, len(kept.ids)), kept.cache)
+        kept.ids.append(ids[past + accepted])
+        return draft[:accepted], alone
+
+    def _take_kept(self, prompt: list[int]) -> _Kept:
+        """The finished request that begins most like this prompt, cut to what they share; a new cache if none does."""
+        with self._guard:
+            if not self.config.is_prefix_lm and self._kept:
+                shared, found = max(
+                    ((_common(kept.ids, prompt), kept) for kept in self._kept), key=lambda pair: pair[0]
+                )
+                # The last token of the prompt is always computed: its logits are wanted.
+                shared = min(shared, len(prompt) - 1)
+                if shared >= MIN_REUSED_TOKENS:
+                    self._kept.remove(found)
+                    del found.ids[shared:]
+                    found.cache.crop(self.config.prefix_tokens + shared)
+                    return found
+        cache = StaticCache(self.config)
+        if self._decoder.prefix is not None:
+            with torch.inference_mode():
+                cache.seed(self._decoder.prefix(1))
+        return _Kept([], cache)
+
+    def _place(self, prompt: list[int]) -> tuple[int, int] | None:
+        """For ChatGLM v1 the position of the mask token and the length of the context."""
+        if not self.config.is_prefix_lm:
+            return None
+        marks = plan(self.config, torch.tensor(prompt)[None]).positions[0, :, -1].tolist()
+        return marks[0], len(prompt) - marks[1]
+
+    def _checked(self, ids: Sequence[int] | Tensor) -> list[int]:
+        listed = [int(token_id) for token_id in (ids.flatten().tolist() if isinstance(ids, Tensor) else ids)]
+        if not listed:
+            raise ModelError("there are no token ids; wanted at least one")
+        if len(listed) > self.config.context_tokens:
+            raise PromptTooLong(len(listed), self.config.context_tokens)
+        outside = [token_id for token_id in listed if not 0 <= token_id < self.config.vocab_size]
+        if outside:
+            raise ModelError(f"the id {outside[0]} is not in the vocabulary of {self.config.vocab_size}")
+        return listed
+
+
+def _position(place: tuple[int, int] | None, index: int) -> int | tuple[int, int]:
+    """Position of the token at this index of its sequence."""
+    return index if place is None else (place[0], index - place[1] + 1)
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    count = 0
+    for one, other in zip(first, second, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
+
+
+def _pad_left(sequences: Sequence[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    longest = max(map(len, sequences))
+    ids = torch.full((len(sequences), longest), pad_id)
+    mask = torch.zeros(len(sequences), longest, dtype=torch.bool)
+    for row, one in enumerate(sequences):
+        ids[row, longest - len(one) :] = torch.tensor(one)
+        mask[row, longest - len(one) :] = True
+    return ids, mask

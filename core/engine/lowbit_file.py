@@ -1,0 +1,123 @@
+"""Our own model file: weights as the engine multiplies them, configuration, tokenizer and prompt format in one.
+
+Weights are mapped, not read; rounding happened when the file was made, so logits are the same to the last bit. Nothing
+here knows a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from core.engine.container import ContainerWriter, open_container
+from core.engine.loading import LoadedWeights
+from core.engine.weights import restore_weight
+from core.errors import ModelLoadError
+from core.model.config import DecoderConfig, PrefixConfig, RotaryConfig
+
+__all__ = ["SUFFIX", "StoredModel", "read_lowbit", "write_lowbit"]
+
+KIND, VERSION, SUFFIX = "novelscope-model", 1, ".nscope"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """What a file holds.
+
+    Attributes:
+        published: the checkpoint's own configuration.
+        files: its tokenizer and prompt files, by name.
+    """
+
+    weights: LoadedWeights
+    bits: int
+    name: str
+    published: Mapping[str, Any]
+    files: Mapping[str, bytes]
+
+
+def write_lowbit(
+    path: Path,
+    loaded: LoadedWeights,
+    *,
+    bits: int,
+    name: str,
+    published: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    overwrite: bool = False,
+) -> None:
+    """Write a model; the file appears whole or not at all.
+
+    Raises:
+        ModelLoadError: there is a file already, or the disk refuses.
+    """
+    with ContainerWriter(path, kind=KIND, version=VERSION, overwrite=overwrite) as writer:
+        shapes = {}
+        for target, weight in loaded.weights.items():
+            shapes[target] = {"kind": weight.kind, "rows": weight.rows, "columns": weight.columns}
+            for part, array in weight.arrays().items():
+                writer.add_array(f"{target}:{part}", array)
+        for target, vector in loaded.vectors.items():
+            writer.add_array(target, vector)
+        for file_name, data in files.items():
+            writer.add_blob(f"file:{file_name}", data)
+        writer.set_meta(
+            {
+                "name": name,
+                "bits": bits,
+                "config": asdict(loaded.config),
+                "published": dict(published),
+                "weights": shapes,
+                "vectors": list(loaded.vectors),
+                "files": list(files),
+            }
+        )
+
+
+def read_lowbit(path: Path, *, on_progress: Callable[[int, int], None] | None = None) -> StoredModel:
+    """The model in a file, its weights mapped, after every byte was checked against its checksum.
+
+    Raises:
+        ModelLoadError: it is not such a file, is truncated or altered, or a later version wrote it.
+    """
+    container = open_container(path, kind=KIND, version=VERSION)
+    container.verify(on_progress=on_progress)
+    meta = container.meta
+    try:
+        config = _config(meta["config"])
+        weights = {}
+        for target, shape in meta["weights"].items():
+            arrays = _parts(container.names, f"{target}:", container.array)
+            weights[target] = restore_weight(shape["kind"], arrays, rows=shape["rows"], columns=shape["columns"])
+        vectors = {target: container.array(target) for target in meta["vectors"]}
+        files = {name: container.blob(f"file:{name}") for name in meta["files"]}
+        return StoredModel(
+            LoadedWeights(config, weights, vectors), int(meta["bits"]), str(meta["name"]), meta["published"], files
+        )
+    except (KeyError, TypeError, ValueError) as wrong:
+        raise ModelLoadError(
+            f"{path} does not describe its model fully ({wrong}); quantize the original anew"
+        ) from wrong
+
+
+def _parts(names: tuple[str, ...], front: str, read: Callable[[str], Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(front): read(name) for name in names if name.startswith(front)}
+
+
+def _config(fields: Mapping[str, Any]) -> DecoderConfig:
+    values = dict(fields)
+    for name in ("rotary", "local_rotary"):
+        if values[name] is not None:
+            values[name] = RotaryConfig(**{key: _frozen(value) for key, value in values[name].items()})
+    if values["prefix"] is not None:
+        values["prefix"] = PrefixConfig(**values["prefix"])
+    return DecoderConfig(**{key: _frozen(value) for key, value in values.items()})
+
+
+def _frozen(value: Any) -> Any:
+    """JSON has no tuples."""
+    return tuple(value) if isinstance(value, list) else value
