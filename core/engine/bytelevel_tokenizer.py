@@ -7,7 +7,6 @@ that merely looks like a control token stays text: the library is given no contr
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from core.engine.piece_models import PieceFinder
+from core.engine.sealed import seal, unseal
 from core.engine.tokenizer import without_surrogates
 from core.errors import MissingExtra, ModelLoadError
 
@@ -152,7 +152,7 @@ class ByteLevelTokenizer:
             "user": self._user,
         }
         body = json.dumps(content, ensure_ascii=False).encode()
-        return b"".join([MAGIC, VERSION.to_bytes(4, "little"), zlib.crc32(body).to_bytes(4, "little"), body])
+        return seal(MAGIC, VERSION, body)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ByteLevelTokenizer:
@@ -161,12 +161,9 @@ class ByteLevelTokenizer:
         Raises:
             ModelLoadError: the data is something else, of another version, or damaged.
         """
-        if data[:8] != MAGIC or int.from_bytes(data[8:12], "little") != VERSION:
-            raise ModelLoadError(f"this is no byte-level vocabulary of version {VERSION}; convert the model again")
-        if zlib.crc32(data[16:]) != int.from_bytes(data[12:16], "little"):
-            raise ModelLoadError("the vocabulary is damaged, its checksum does not fit; fetch or convert it again")
+        body = unseal(data, MAGIC, VERSION, what="byte-level vocabulary")
         try:
-            content: dict[str, Any] = json.loads(data[16:])
+            content: dict[str, Any] = json.loads(body)
             rules = ByteLevelRules(**content.pop("rules"))
             return cls(content.pop("pieces"), content.pop("merges"), rules=rules, **content)
         except (AttributeError, KeyError, TypeError, ValueError) as wrong:

@@ -7,7 +7,6 @@ Nothing here cuts a text.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.engine.piece_normaliser import SPACE_MARK
+from core.engine.sealed import seal, unseal
 from core.errors import MissingExtra, ModelLoadError
 
 __all__ = ["PieceKind", "PieceRules", "PieceVocabulary"]
@@ -106,7 +106,7 @@ class PieceVocabulary:
         head = {**asdict(self.rules), "num_pieces": len(self.pieces), "text_bytes": len(text)}
         parts = [_packed_head(head), lengths.astype("<u2").tobytes(), self.scores.astype("<f4").tobytes()]
         body = b"".join([*parts, self.kinds.tobytes(), text, self.charsmap])
-        return b"".join([MAGIC, VERSION.to_bytes(4, "little"), zlib.crc32(body).to_bytes(4, "little"), body])
+        return seal(MAGIC, VERSION, body)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> PieceVocabulary:
@@ -115,21 +115,18 @@ class PieceVocabulary:
         Raises:
             ModelLoadError: the data is something else, of another version, or damaged.
         """
-        if data[:8] != MAGIC or int.from_bytes(data[8:12], "little") != VERSION:
-            raise ModelLoadError(f"this is no vocabulary of pieces of version {VERSION}; convert the model again")
-        if zlib.crc32(data[16:]) != int.from_bytes(data[12:16], "little"):
-            raise ModelLoadError("the vocabulary is damaged, its checksum does not fit; fetch or convert it again")
+        body = unseal(data, MAGIC, VERSION, what="vocabulary of pieces")
         try:
-            start = 20 + int.from_bytes(data[16:20], "little")
-            head: dict[str, Any] = json.loads(data[20:start])
+            start = 4 + int.from_bytes(body[:4], "little")
+            head: dict[str, Any] = json.loads(body[4:start])
             count, text_bytes = head.pop("num_pieces"), head.pop("text_bytes")
-            lengths = np.frombuffer(data, "<u2", count, start)
-            scores = np.frombuffer(data, "<f4", count, start + 2 * count)
-            kinds = np.frombuffer(data, "u1", count, start + 6 * count)
+            lengths = np.frombuffer(body, "<u2", count, start)
+            scores = np.frombuffer(body, "<f4", count, start + 2 * count)
+            kinds = np.frombuffer(body, "u1", count, start + 6 * count)
             end = start + 7 * count + text_bytes
-            text = data[start + 7 * count : end].decode()
+            text = body[start + 7 * count : end].decode()
             pieces = [text[a:b] for a, b in pairwise(accumulate(lengths.tolist(), initial=0))]
-            return cls(pieces, scores, kinds, PieceRules(**head), data[end:])
+            return cls(pieces, scores, kinds, PieceRules(**head), body[end:])
         except (KeyError, TypeError, ValueError) as wrong:
             raise ModelLoadError(f"the vocabulary is damaged ({wrong}); fetch or convert it again") from wrong
 

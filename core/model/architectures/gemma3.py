@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from core.errors import ModelLoadError
-from core.model.architectures.placement import Placement, decoder_norms, separate_projections
+from core.model.architectures.placement import Placement, decoder_norms, ends, separate_projections
 from core.model.architectures.transformers_fields import read_rotary
 from core.model.config import DecoderConfig, Fields, RotaryConfig
 
@@ -67,12 +67,7 @@ def placements(config: DecoderConfig, names: Collection[str] = ()) -> dict[str, 
     """Where each tensor goes; a multimodal checkpoint's names begin with ``language_model``."""
     hidden, inner = config.hidden_dim, config.feed_forward_dim
     front, head = _fronts(names)
-    found = {
-        f"{front}.embed_tokens.weight": Placement("embedding.weight", (config.vocab_size, hidden)),
-        **decoder_norms(config, front, {"norm": "final_norm"}),
-    }
-    if not config.ties_embeddings:
-        found[f"{head}lm_head.weight"] = Placement("head.weight", (config.vocab_size, hidden))
+    found = ends(config, front, f"{head}lm_head")
     for layer in range(config.num_layers):
         theirs, ours = f"{front}.layers.{layer}", f"layers.{layer}"
         norms = {

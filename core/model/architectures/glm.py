@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from core.model.architectures.placement import Placement, decoder_norms, separate_projections
+from core.model.architectures.placement import Placement, decoder_norms, ends, separate_projections
 from core.model.architectures.transformers_fields import common_fields, read_rotary
 from core.model.config import DecoderConfig, Fields
 
@@ -37,12 +37,7 @@ def read_config(fields: Fields, architecture: str) -> DecoderConfig:
 def placements(config: DecoderConfig, names: Collection[str] = ()) -> dict[str, Placement]:
     """Where each tensor goes."""
     hidden, inner = config.hidden_dim, config.feed_forward_dim
-    found = {
-        "model.embed_tokens.weight": Placement("embedding.weight", (config.vocab_size, hidden)),
-        **decoder_norms(config, "model", {"norm": "final_norm"}),
-    }
-    if not config.ties_embeddings:
-        found["lm_head.weight"] = Placement("head.weight", (config.vocab_size, hidden))
+    found = ends(config)
     for layer in range(config.num_layers):
         front, ours = f"model.layers.{layer}", f"layers.{layer}"
         # post_attention_layernorm stands before the MLP, as in Llama; the norms of the outputs have names of their own.

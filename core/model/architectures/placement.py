@@ -13,7 +13,7 @@ from torch import Tensor
 
 from core.model.config import DecoderConfig
 
-__all__ = ["Placement", "decoder_norms", "separate_projections"]
+__all__ = ["Placement", "decoder_norms", "ends", "separate_projections"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,16 @@ def decoder_norms(config: DecoderConfig, front: str, names: dict[str, str]) -> d
         for theirs, ours in names.items()
         for kind in kinds
     }
+
+
+def ends(config: DecoderConfig, front: str = "model", head: str = "lm_head") -> dict[str, Placement]:
+    """Places of what stands before and behind the layers, as transformers names it: embedding, last norm, head."""
+    shape = (config.vocab_size, config.hidden_dim)
+    found = {f"{front}.embed_tokens.weight": Placement("embedding.weight", shape)}
+    found |= decoder_norms(config, front, {"norm": "final_norm"})
+    if not config.ties_embeddings:
+        found[f"{head}.weight"] = Placement("head.weight", shape)
+    return found
 
 
 def separate_projections(
