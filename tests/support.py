@@ -13,6 +13,24 @@ from core.retrieval.book_folder import text_id
 
 ROOT = Path(__file__).resolve().parent.parent
 
+PARITY_FOLDERS = [
+    "chatglm",
+    "chatglm2",
+    "chatglm2_ptuning",
+    "chatglm2_sharded_bin",
+    "chatglm3",
+    "chatglm_28layers",
+    "chatglm_ptuning",
+    "gemma3_text",
+    "glm4",
+    "glm4_0414",
+    "glm4_remote",
+    "llama",
+    "moss",
+]
+PARITY_LIMIT = 1e-4
+"""Two correct float32 implementations agree to about 5e-6 (shared/parity)."""
+
 
 class HashedEmbedder:
     """Unit vectors that depend on nothing but the characters: texts that share characters are similar."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.engine.generation import EngineModel
-from core.engine.loading import LoadedWeights, PrecisionSettings, load_weights
+from core.engine.loading import EMBEDDING, LoadedWeights, PrecisionSettings, load_weights
 from core.engine.lowbit_file import SUFFIX, read_lowbit
 from core.engine.network import build_decoder
 from core.engine.sources import open_source
@@ -60,7 +60,7 @@ def assemble(loaded: LoadedWeights) -> EngineModel:
     read = sum(
         weight.num_bytes
         for name, weight in loaded.weights.items()
-        if name != "embedding.weight" or loaded.config.ties_embeddings
+        if name != EMBEDDING or loaded.config.ties_embeddings
     )
-    held = sum(array.nbytes for weight in loaded.weights.values() for array in weight.arrays().values())
+    held = sum(weight.held_bytes for weight in loaded.weights.values())
     return EngineModel(decoder, num_bytes=held + vector_bytes, bytes_per_token=read + vector_bytes)

@@ -27,7 +27,7 @@ from core.model.layout import Layout, plan
 __all__ = ["EngineModel"]
 
 PREFILL_TOKENS = 512
-KEPT_CACHES = 4
+KEPT_CACHES, KEPT_BYTES = 4, 1 << 29
 MIN_REUSED_TOKENS = 8
 DRAFT_TOKENS = 6
 SURE_MARGIN = 0.5
@@ -35,7 +35,7 @@ SURE_MARGIN = 0.5
 bits, and a tie must fall as it would without drafts."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Kept:
     """The cache of a finished request, and the ids it holds."""
 
@@ -57,7 +57,7 @@ class EngineModel:
         self.num_bytes, self.bytes_per_token = num_bytes, bytes_per_token
         self._decoder, self._step = decoder, StepDecoder(decoder)
         self._turns = Turnstile()
-        self._kept: deque[_Kept] = deque(maxlen=KEPT_CACHES)
+        self._kept: deque[_Kept] = deque()
         self._guard = threading.Lock()
 
     def forward(self, ids: Sequence[int] | Tensor) -> Tensor:
@@ -188,8 +188,7 @@ class EngineModel:
                         logits = self._step.logits(token_id, _position(place, len(kept.ids)), kept.cache)
                         kept.ids.append(token_id)
         finally:
-            with self._guard:
-                self._kept.append(kept)
+            self._keep(kept)
 
     def _prefill(self, prompt: list[int], kept: _Kept) -> Iterator[Tensor]:
         """Logits of the last token after each part of the prompt that the cache does not hold."""
@@ -229,10 +228,20 @@ class EngineModel:
         kept.ids.append(ids[past + accepted])
         return draft[:accepted], alone
 
+    def _keep(self, kept: _Kept) -> None:
+        """Keep a finished request for one that begins like it, and let the oldest go where there are too many."""
+        # A bidirectional context has other keys for every text, so nothing of it can serve again.
+        if self.config.is_prefix_lm:
+            return
+        with self._guard:
+            self._kept.append(kept)
+            while len(self._kept) > KEPT_CACHES or sum(one.cache.num_bytes for one in self._kept) > KEPT_BYTES:
+                self._kept.popleft()
+
     def _take_kept(self, prompt: list[int]) -> _Kept:
         """The finished request that begins most like this prompt, cut to what they share; a new cache if none does."""
         with self._guard:
-            if not self.config.is_prefix_lm and self._kept:
+            if self._kept:
                 shared, found = max(
                     ((_common(kept.ids, prompt), kept) for kept in self._kept), key=lambda pair: pair[0]
                 )

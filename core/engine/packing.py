@@ -28,11 +28,21 @@ class WeightBuilder:
     Args:
         group_size: columns that share a scale in 4 bits.
         symmetric: 8-bit rows have their zero in the middle.
+        has_rows: rows will be taken from the weight, as from an embedding.
     """
 
-    def __init__(self, rows: int, columns: int, kind: Kind, *, group_size: int = 32, symmetric: bool = False) -> None:
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        kind: Kind,
+        *,
+        group_size: int = 32,
+        symmetric: bool = False,
+        has_rows: bool = True,
+    ) -> None:
         self.rows, self.columns, self.kind = rows, columns, kind
-        self.symmetric, self.group_size = symmetric, group_size
+        self.symmetric, self.group_size, self.has_rows = symmetric, group_size, has_rows
         self._filled = 0
         if kind == "int4":
             self._padded = -(-columns // group_size) * group_size
@@ -74,7 +84,7 @@ class WeightBuilder:
         if self.kind == "int4":
             return Int4Weight(self._codes, self._pairs, rows=self.rows, columns=self.columns)
         if self.kind == "int8":
-            return Int8Weight(self._codes, self._scale, self._zero)
+            return Int8Weight(self._codes, self._scale, self._zero, has_rows=self.has_rows)
         return FloatWeight(self._codes)
 
     def _store(self, start: int, chunk: Tensor) -> None:

@@ -3,7 +3,7 @@
 It computes what ``Decoder.hidden`` computes for one sequence and one token; a test holds the two together. What eager
 torch costs here is the number of operators, not arithmetic, so: a root mean square is a layer norm of the vector beside
 its negative (which has no mean), rotary pairs turn as complex numbers, and attention is two batched products, since
-``scaled_dot_product_attention`` and ``rms_norm`` take several times as long for one query.
+torch's own ``rms_norm`` and ``scaled_dot_product_attention`` take longer for one query.
 """
 
 from __future__ import annotations

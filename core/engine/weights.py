@@ -44,6 +44,10 @@ class Weight(Protocol):
     def num_bytes(self) -> int:
         """Bytes that a product reads."""
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes in memory."""
+
 
 class FloatWeight:
     """A matrix in float32, bfloat16 or float16."""
@@ -67,6 +71,10 @@ class FloatWeight:
     def num_bytes(self) -> int:
         return self.matrix.numel() * self.matrix.element_size()
 
+    @property
+    def held_bytes(self) -> int:
+        return self.num_bytes
+
 
 class Int8Weight:
     """A matrix in 8 bits with a scale and a zero point for each row.
@@ -80,24 +88,36 @@ class Int8Weight:
         codes: int8, (rows, columns), the code less 128.
         scale: float32, (rows,).
         zero: int8, (rows,), likewise less 128.
+        has_rows: ``take`` will be asked for rows, so the codes are kept beside what fbgemm makes of them.
     """
 
     kind = "int8"
 
-    def __init__(self, codes: Tensor, scale: Tensor, zero: Tensor) -> None:
+    def __init__(self, codes: Tensor, scale: Tensor, zero: Tensor, *, has_rows: bool = True) -> None:
         self.rows, self.columns = codes.shape
-        self.codes, self.scale, self.zero = codes, scale, zero
+        self.scale, self.zero = scale, zero
         self._limit, self._narrow = _fbgemm_range()
-        self._packed = self._pack() if codes.device.type == "cpu" and "fbgemm" in _quantized_engines() else None
+        self._packed = self._pack(codes) if codes.device.type == "cpu" and "fbgemm" in _quantized_engines() else None
+        self._codes = codes if has_rows or self._packed is None else None
         self._fine = torch.tensor([[1.0], [2.0 * self._limit]])
         self._padded_columns = -(-(self.columns + 2) // 32) * 32
         self._one = torch.zeros(2, self._padded_columns)
         self._set_ends(self._one)
 
-    def _pack(self) -> Any:
+    @property
+    def codes(self) -> Tensor:
+        """int8, (rows, columns); taken back from fbgemm where they were not kept."""
+        if self._codes is not None:
+            return self._codes
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            made, _ = torch.ops.quantized.linear_unpack(self._packed)
+            return made.int_repr()[:, : self.columns].contiguous()
+
+    def _pack(self, codes: Tensor) -> Any:
         padded = -(-(self.columns + 2) // 32) * 32
         wide = self.zero[:, None].expand(-1, padded).contiguous()
-        wide[:, : self.columns] = self.codes
+        wide[:, : self.columns] = codes
         # A quantized tensor can only be made from int8 codes by this private name; quantising again would round again.
         with warnings.catch_warnings():
             # torch announces the end of quantized tensors; the supported versions (2.8 to 2.13) all have them.
@@ -137,14 +157,19 @@ class Int8Weight:
 
     def take(self, ids: Tensor) -> Tensor:
         codes = F.embedding(ids, self.codes).float()
-        return (codes - self.zero.float()[ids][..., None]) * self.scale[ids][..., None]
+        return (codes - self.zero[ids].float()[..., None]) * self.scale[ids][..., None]
 
     def arrays(self) -> dict[str, Tensor]:
         return {"codes": self.codes, "scale": self.scale, "zero": self.zero}
 
     @property
     def num_bytes(self) -> int:
-        return self.codes.numel() + 5 * self.rows
+        return self.rows * (self._padded_columns + 5)
+
+    @property
+    def held_bytes(self) -> int:
+        kept = self._codes.numel() if self._codes is not None and self._packed is not None else 0
+        return self.num_bytes + kept
 
 
 class Int4Weight:
@@ -205,13 +230,21 @@ class Int4Weight:
     def num_bytes(self) -> int:
         return self.packed.numel() + 2 * self.pairs.numel()
 
+    @property
+    def held_bytes(self) -> int:
+        return self.num_bytes
 
-def restore_weight(kind: str, arrays: Mapping[str, Tensor], *, rows: int, columns: int) -> Weight:
-    """The weight whose ``arrays`` these are."""
+
+def restore_weight(kind: str, arrays: Mapping[str, Tensor], *, rows: int, columns: int, has_rows: bool) -> Weight:
+    """The weight whose ``arrays`` these are.
+
+    Args:
+        has_rows: rows will be taken from it, as from an embedding.
+    """
     if kind == "float":
         return FloatWeight(arrays["matrix"])
     if kind == "int8":
-        return Int8Weight(arrays["codes"], arrays["scale"], arrays["zero"])
+        return Int8Weight(arrays["codes"], arrays["scale"], arrays["zero"], has_rows=has_rows)
     return Int4Weight(arrays["packed"], arrays["pairs"], rows=rows, columns=columns)
 
 

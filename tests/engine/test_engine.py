@@ -14,17 +14,18 @@ from core.engine.lowbit_file import read_lowbit, write_lowbit
 from core.engine.sources import open_source
 from core.errors import ModelError, ModelLoadError, PromptTooLong, SettingsError, UnknownModel
 from core.model.layout import plan
-from tests.model.test_parity import FOLDERS, LIMIT
+from tests.support import PARITY_FOLDERS, PARITY_LIMIT
 
 
-@pytest.fixture(params=FOLDERS)
+@pytest.fixture(params=PARITY_FOLDERS)
 def folder(request, shared):
     return shared / "parity" / request.param
 
 
 @pytest.fixture
 def expected(folder):
-    return np.load(folder / "expected.npz")
+    with np.load(folder / "expected.npz") as arrays:
+        return dict(arrays)
 
 
 def prompts(expected):
@@ -35,7 +36,7 @@ def test_float32_logits_and_greedy_tokens_are_those_of_the_reference(folder, exp
     model = engine.load(folder, bits=32)
     for number, ids in enumerate(prompts(expected)):
         wanted = torch.tensor(expected[f"prefill_{number}_logits"])
-        torch.testing.assert_close(model.forward(ids), wanted, rtol=0, atol=LIMIT)
+        torch.testing.assert_close(model.forward(ids), wanted, rtol=0, atol=PARITY_LIMIT)
     found = list(model.generate(expected["greedy_prompt_ids"], max_new_tokens=20, stop_ids=()))
     assert found == expected["greedy_ids"].tolist()
 
@@ -67,7 +68,7 @@ def test_a_batch_of_unequal_prompts_equals_each_alone(folder, expected):
     model = engine.load(folder, bits=32)
     sequences = prompts(expected)[:4]
     for rows, ids in zip(model.forward_batch(sequences), sequences, strict=True):
-        torch.testing.assert_close(rows, model.forward(ids), rtol=0, atol=LIMIT)
+        torch.testing.assert_close(rows, model.forward(ids), rtol=0, atol=PARITY_LIMIT)
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16, 32])
@@ -194,3 +195,15 @@ def test_a_changed_byte_in_a_saved_model_is_found(shared, tmp_path):
     path.write_bytes(data)
     with pytest.raises(ModelLoadError, match=r"layers|embedding|head"):
         engine.load(path)
+
+
+def test_finished_requests_are_kept_within_bounds(llama, shared, monkeypatch):
+    for start in range(20, 40):
+        list(llama.generate([start] * 20, max_new_tokens=2, stop_ids=()))
+    assert len(llama._kept) <= 4
+    monkeypatch.setattr("core.engine.generation.KEPT_BYTES", 1)
+    list(llama.generate([3, 4], max_new_tokens=2, stop_ids=()))
+    assert not llama._kept
+    first_generation = engine.load(shared / "parity" / "chatglm", bits=32)
+    list(first_generation.generate([5, 6, 7, 325, 328], max_new_tokens=2, stop_ids=()))
+    assert not first_generation._kept, "its keys depend on all of the context, so no other request can use them"

@@ -5,6 +5,7 @@ import torch
 
 from core.engine.lowbit import fit_int4, pack_nibbles, quantize, unpack_nibbles
 from core.engine.packing import WeightBuilder
+from core.engine.weights import Int8Weight
 from core.errors import ModelLoadError, SettingsError
 
 ROW = torch.tensor([[-1, -0.3, 0, 0.4, 0.9, 2]])
@@ -82,3 +83,12 @@ def test_what_cannot_be_rounded_is_refused():
         quantize(ROW, bits=4, group_size=4)
     with pytest.raises(ModelLoadError, match="some\\.weight"):
         WeightBuilder(1, 2, "int4").add(0, torch.tensor([[1.0, float("inf")]]), name="some.weight")
+
+
+def test_an_8_bit_weight_without_rows_gives_its_codes_back():
+    generator = torch.Generator().manual_seed(4)
+    codes = torch.randint(-128, 128, (70, 33), dtype=torch.int8, generator=generator)
+    scale, zero = torch.rand(70, generator=generator), torch.zeros(70, dtype=torch.int8)
+    whole, bare = Int8Weight(codes, scale, zero), Int8Weight(codes, scale, zero, has_rows=False)
+    assert torch.equal(bare.codes, codes)
+    assert bare.held_bytes < whole.held_bytes

@@ -12,24 +12,7 @@ from core.errors import ModelError, ModelLoadError
 from core.model.architectures import find_architecture, placements, read_config
 from core.model.decoder import Decoder
 from core.model.layout import plan
-
-FOLDERS = [
-    "chatglm",
-    "chatglm2",
-    "chatglm2_ptuning",
-    "chatglm2_sharded_bin",
-    "chatglm3",
-    "chatglm_28layers",
-    "chatglm_ptuning",
-    "gemma3_text",
-    "glm4",
-    "glm4_0414",
-    "glm4_remote",
-    "llama",
-    "moss",
-]
-LIMIT = 1e-4
-"""Two correct float32 implementations agree to about 5e-6 (shared/parity)."""
+from tests.support import PARITY_FOLDERS, PARITY_LIMIT
 
 
 def fill(decoder, tensors):
@@ -45,7 +28,7 @@ def fill(decoder, tensors):
             parameters[place.target][place.start : place.start + len(rows)] = rows
 
 
-@pytest.fixture(params=FOLDERS)
+@pytest.fixture(params=PARITY_FOLDERS)
 def fixture_folder(request, shared):
     return shared / "parity" / request.param
 
@@ -61,7 +44,8 @@ def decoder(fixture_folder):
 
 @pytest.fixture
 def expected(fixture_folder):
-    return np.load(fixture_folder / "expected.npz")
+    with np.load(fixture_folder / "expected.npz") as arrays:
+        return dict(arrays)
 
 
 @torch.inference_mode()
@@ -69,7 +53,7 @@ def test_a_full_pass_gives_the_logits_of_the_reference(decoder, expected):
     for number in range(int(expected["n_prefill"])):
         ids = torch.tensor(expected[f"prefill_{number}_ids"])[None]
         wanted = torch.tensor(expected[f"prefill_{number}_logits"])
-        torch.testing.assert_close(decoder(ids)[0], wanted, rtol=0, atol=LIMIT)
+        torch.testing.assert_close(decoder(ids)[0], wanted, rtol=0, atol=PARITY_LIMIT)
 
 
 @torch.inference_mode()
@@ -79,7 +63,7 @@ def test_a_padded_batch_gives_the_logits_of_the_reference(decoder, expected):
     mask = torch.tensor(expected["batch_mask"])
     found = decoder(torch.tensor(expected["batch_ids"]), mask)[mask.bool()]
     wanted = torch.tensor(expected["batch_logits"]).float()[mask.bool()]
-    torch.testing.assert_close(found, wanted, rtol=0, atol=LIMIT)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=PARITY_LIMIT)
 
 
 def test_positions_are_those_of_the_reference(decoder, expected):
@@ -165,7 +149,7 @@ def test_other_shapes_equal_transformers(name, tmp_path):
     fill(ours, tensors)
     ids = torch.arange(60)[None] % 117
     with torch.inference_mode():
-        torch.testing.assert_close(ours(ids), transformers_logits(rival, ids), rtol=0, atol=LIMIT)
+        torch.testing.assert_close(ours(ids), transformers_logits(rival, ids), rtol=0, atol=PARITY_LIMIT)
 
 
 def test_a_nested_gemma_config_is_read(shared):
