@@ -16,12 +16,12 @@ from torch import Tensor
 from core.engine.network import matrices, pair_order
 from core.engine.packing import Kind, WeightBuilder
 from core.engine.sources import WeightSource
-from core.engine.weights import Weight
+from core.engine.weights import Use, Weight
 from core.errors import ModelLoadError, SettingsError
 from core.model.architectures import Placement, placements, read_config
 from core.model.config import DecoderConfig, PrefixConfig
 
-__all__ = ["EMBEDDING", "LoadedWeights", "PrecisionSettings", "load_weights"]
+__all__ = ["EMBEDDING", "LoadedWeights", "PrecisionSettings", "load_weights", "use_of"]
 
 KINDS: dict[int, Kind] = {4: "int4", 8: "int8", 16: "bfloat16", 32: "float32"}
 IGNORED_PARTS = ("inv_freq", "causal_mask", "masked_bias", "attn.bias", "rope_freqs")
@@ -110,7 +110,7 @@ def load_weights(
                     kinds[target],
                     group_size=precision.group_size,
                     symmetric=precision.symmetric,
-                    has_rows=target == EMBEDDING,
+                    use=use_of(target, config),
                 )
             rows = place.reorder(tensor) if place.reorder else tensor
             turn = _row_order(target, place.start, len(rows), config, order)
@@ -137,6 +137,13 @@ def _kind(target: str, precision: PrecisionSettings, places: Mapping[str, Placem
         if precision.group_size != 32 or not all(grid_kinds(name) for name in pieces):
             return "int8"
     return kind
+
+
+def use_of(target: str, config: DecoderConfig) -> Use:
+    """What the network asks of a matrix."""
+    if target != EMBEDDING:
+        return "product"
+    return "both" if config.ties_embeddings else "rows"
 
 
 def _check_names(source: WeightSource, places: Mapping[str, Placement]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from core.engine.container import ContainerWriter, open_container
-from core.engine.loading import EMBEDDING, LoadedWeights
+from core.engine.loading import LoadedWeights, use_of
 from core.engine.weights import restore_weight
 from core.errors import ModelLoadError
 from core.model.config import DecoderConfig, PrefixConfig, RotaryConfig
@@ -93,7 +93,7 @@ def read_lowbit(path: Path, *, on_progress: Callable[[int, int], None] | None = 
         for target, shape in meta["weights"].items():
             arrays = _parts(container.names, f"{target}:", container.array)
             weights[target] = restore_weight(
-                shape["kind"], arrays, rows=shape["rows"], columns=shape["columns"], has_rows=target == EMBEDDING
+                shape["kind"], arrays, rows=shape["rows"], columns=shape["columns"], use=use_of(target, config)
             )
         vectors = {target: container.array(target) for target in meta["vectors"]}
         files = {name: container.blob(f"file:{name}") for name in meta["files"]}

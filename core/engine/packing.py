@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.engine.lowbit import INT4_MIDDLE, fit_int4, quantize
-from core.engine.weights import INT4_ROWS, FloatWeight, Int4Weight, Int8Weight, Weight
+from core.engine.weights import INT4_ROWS, FloatWeight, Int4Weight, Int8Weight, Use, Weight
 from core.errors import ModelLoadError
 
 __all__ = ["Kind", "WeightBuilder"]
 
 Kind = Literal["float32", "bfloat16", "float16", "int8", "int4"]
-CHUNK_VALUES = 1 << 22
+CHUNK_VALUES = 1 << 20
+"""Values rounded at once; the fit needs some ten times their bytes, which must stay small beside a shard."""
 
 
 class WeightBuilder:
@@ -28,7 +29,7 @@ class WeightBuilder:
     Args:
         group_size: columns that share a scale in 4 bits.
         symmetric: 8-bit rows have their zero in the middle.
-        has_rows: rows will be taken from the weight, as from an embedding.
+        use: what will be asked of the weight.
     """
 
     def __init__(
@@ -39,10 +40,10 @@ class WeightBuilder:
         *,
         group_size: int = 32,
         symmetric: bool = False,
-        has_rows: bool = True,
+        use: Use = "both",
     ) -> None:
         self.rows, self.columns, self.kind = rows, columns, kind
-        self.symmetric, self.group_size, self.has_rows = symmetric, group_size, has_rows
+        self.symmetric, self.group_size, self.use = symmetric, group_size, use
         self._filled = 0
         if kind == "int4":
             self._padded = -(-columns // group_size) * group_size
@@ -84,7 +85,7 @@ class WeightBuilder:
         if self.kind == "int4":
             return Int4Weight(self._codes, self._pairs, rows=self.rows, columns=self.columns)
         if self.kind == "int8":
-            return Int8Weight(self._codes, self._scale, self._zero, has_rows=self.has_rows)
+            return Int8Weight(self._codes, self._scale, self._zero, use=self.use)
         return FloatWeight(self._codes)
 
     def _store(self, start: int, chunk: Tensor) -> None:

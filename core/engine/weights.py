@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,7 +16,9 @@ from torch.nn import functional as F
 
 from core.engine.lowbit import INT4_MIDDLE
 
-__all__ = ["FloatWeight", "Int4Weight", "Int8Weight", "Weight", "restore_weight"]
+__all__ = ["FloatWeight", "Int4Weight", "Int8Weight", "Use", "Weight", "restore_weight"]
+
+Use: TypeAlias = Literal["rows", "product", "both"]
 
 INT4_ROWS = 64
 """Rows in a block of torch's packed 4-bit layout on a CPU with AVX-512."""
@@ -88,17 +90,18 @@ class Int8Weight:
         codes: int8, (rows, columns), the code less 128.
         scale: float32, (rows,).
         zero: int8, (rows,), likewise less 128.
-        has_rows: ``take`` will be asked for rows, so the codes are kept beside what fbgemm makes of them.
+        use: what will be asked of it; an embedding that is no head needs no product, and most matrices no rows.
     """
 
     kind = "int8"
 
-    def __init__(self, codes: Tensor, scale: Tensor, zero: Tensor, *, has_rows: bool = True) -> None:
+    def __init__(self, codes: Tensor, scale: Tensor, zero: Tensor, *, use: Use = "both") -> None:
         self.rows, self.columns = codes.shape
         self.scale, self.zero = scale, zero
         self._limit, self._narrow = _fbgemm_range()
-        self._packed = self._pack(codes) if codes.device.type == "cpu" and "fbgemm" in _quantized_engines() else None
-        self._codes = codes if has_rows or self._packed is None else None
+        has_kernel = codes.device.type == "cpu" and "fbgemm" in _quantized_engines()
+        self._packed = self._pack(codes) if has_kernel and use != "rows" else None
+        self._codes = codes if use != "product" or self._packed is None else None
         self._fine = torch.tensor([[1.0], [2.0 * self._limit]])
         self._padded_columns = -(-(self.columns + 2) // 32) * 32
         self._one = torch.zeros(2, self._padded_columns)
@@ -235,16 +238,16 @@ class Int4Weight:
         return self.num_bytes
 
 
-def restore_weight(kind: str, arrays: Mapping[str, Tensor], *, rows: int, columns: int, has_rows: bool) -> Weight:
+def restore_weight(kind: str, arrays: Mapping[str, Tensor], *, rows: int, columns: int, use: Use) -> Weight:
     """The weight whose ``arrays`` these are.
 
     Args:
-        has_rows: rows will be taken from it, as from an embedding.
+        use: what will be asked of it.
     """
     if kind == "float":
         return FloatWeight(arrays["matrix"])
     if kind == "int8":
-        return Int8Weight(arrays["codes"], arrays["scale"], arrays["zero"], has_rows=has_rows)
+        return Int8Weight(arrays["codes"], arrays["scale"], arrays["zero"], use=use)
     return Int4Weight(arrays["packed"], arrays["pairs"], rows=rows, columns=columns)
 
 

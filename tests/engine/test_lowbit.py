@@ -89,6 +89,6 @@ def test_an_8_bit_weight_without_rows_gives_its_codes_back():
     generator = torch.Generator().manual_seed(4)
     codes = torch.randint(-128, 128, (70, 33), dtype=torch.int8, generator=generator)
     scale, zero = torch.rand(70, generator=generator), torch.zeros(70, dtype=torch.int8)
-    whole, bare = Int8Weight(codes, scale, zero), Int8Weight(codes, scale, zero, has_rows=False)
+    whole, bare = Int8Weight(codes, scale, zero), Int8Weight(codes, scale, zero, use="product")
     assert torch.equal(bare.codes, codes)
     assert bare.held_bytes < whole.held_bytes
