@@ -6,6 +6,7 @@ take turns share the model fairly. Nothing here knows text.
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -137,6 +138,8 @@ class EngineModel:
         prompt = self._checked(ids)
         if max_new_tokens < 1:
             raise SettingsError(f"max_new_tokens is {max_new_tokens}, wanted 1 or more")
+        if seed is not None and not (isinstance(seed, int) and 0 <= seed < 1 << 63):
+            raise SettingsError(f"seed is {seed!r}, wanted a whole number from 0 to 2^63 - 1, or None")
         generator = torch.Generator()
         generator.seed() if seed is None else generator.manual_seed(seed)
         stops = frozenset(stop_ids)
@@ -266,7 +269,12 @@ class EngineModel:
         return marks[0], len(prompt) - marks[1]
 
     def _checked(self, ids: Sequence[int] | Tensor) -> list[int]:
-        listed = [int(token_id) for token_id in (ids.flatten().tolist() if isinstance(ids, Tensor) else ids)]
+        values = ids.flatten().tolist() if isinstance(ids, Tensor) else ids
+        try:
+            listed = [operator.index(value) for value in values]
+        except TypeError as wrong:
+            strays = [value for value in values if not isinstance(value, int)]
+            raise ModelError(f"{strays[0]!r} is no token id; wanted whole numbers") from wrong
         if not listed:
             raise ModelError("there are no token ids; wanted at least one")
         if len(listed) > self.config.context_tokens:

@@ -144,6 +144,9 @@ def test_a_biased_and_a_stopping_token(llama):
     [
         (lambda model: model.forward([]), ModelError, "no token ids"),
         (lambda model: model.forward([999]), ModelError, "999"),
+        (lambda model: model.forward([1.5]), ModelError, "1.5"),
+        (lambda model: next(model.generate([1], seed=1 << 70)), SettingsError, "seed"),
+        (lambda model: next(model.generate([1], seed="7")), SettingsError, "seed"),
         (lambda model: model.forward([1] * 257), PromptTooLong, "257"),
         (lambda model: next(model.generate([1], max_new_tokens=0)), SettingsError, "max_new_tokens"),
         (lambda model: next(model.generate([1], temperature=-1)), SettingsError, "temperature"),
