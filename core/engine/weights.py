@@ -23,7 +23,7 @@ Use: TypeAlias = Literal["rows", "product", "both"]
 INT4_ROWS = 64
 """Rows in a block of torch's packed 4-bit layout on a CPU with AVX-512."""
 WIDEN_FROM_TOKENS = 64
-"""From so many tokens on, widening a 4-bit matrix once is cheaper than its own product (measured on EPYC)."""
+"""From so many tokens on, widening a 4-bit matrix once should be cheaper than its own product."""
 
 
 class Weight(Protocol):
