@@ -7,16 +7,16 @@ take turns share the model fairly. Nothing here knows text.
 from __future__ import annotations
 
 import operator
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from core.engine.batching import pad_left, stream_batch
 from core.engine.cache import StaticCache
 from core.engine.drafts import find_draft
+from core.engine.kept import Kept, KeptCaches
 from core.engine.sampling import Choice, choose_token
 from core.engine.step import StepDecoder
 from core.engine.turns import Turnstile
@@ -28,20 +28,10 @@ from core.model.layout import Layout, plan
 __all__ = ["EngineModel"]
 
 PREFILL_TOKENS = 512
-KEPT_CACHES, KEPT_BYTES = 4, 1 << 29
-MIN_REUSED_TOKENS = 8
 DRAFT_TOKENS = 6
 SURE_MARGIN = 0.5
 """A drafted token counts only if its score leads by so much: products of one and of several rows differ in the last
 bits, and a tie must fall as it would without drafts."""
-
-
-@dataclass(slots=True, eq=False)
-class _Kept:
-    """The cache of a finished request, and the ids it holds."""
-
-    ids: list[int]
-    cache: StaticCache
 
 
 class EngineModel:
@@ -58,8 +48,7 @@ class EngineModel:
         self.num_bytes, self.bytes_per_token = num_bytes, bytes_per_token
         self._decoder, self._step = decoder, StepDecoder(decoder)
         self._turns = Turnstile()
-        self._kept: deque[_Kept] = deque()
-        self._guard = threading.Lock()
+        self._kept = KeptCaches(self.config)
 
     def forward(self, ids: Sequence[int] | Tensor) -> Tensor:
         """Logits after each token of one sequence, float32, (len(ids), vocab_size).
@@ -75,7 +64,7 @@ class EngineModel:
     def forward_batch(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
         """Logits of several sequences of any lengths, computed together; each as ``forward`` gives it."""
         listed = [self._checked(ids) for ids in sequences]
-        ids, mask = _pad_left(listed, self.config.pad_id or 0)
+        ids, mask = pad_left(listed, self.config.pad_id or 0)
         with self._turns, torch.inference_mode():
             logits = self._decoder(ids, mask)
         return [rows[len(rows) - len(one) :] for rows, one in zip(logits, listed, strict=True)]
@@ -124,6 +113,39 @@ class EngineModel:
             if token_id is not None:
                 yield token_id
 
+    def generate_batch(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int = 512,
+        choice: Choice | None = None,
+        seed: int | None = None,
+        stop_ids: Iterable[int] | None = None,
+    ) -> Iterator[list[int | None]]:
+        """New token ids of several answers, computed together, step by step; None for answers that have ended.
+
+        Args:
+            choice: how tokens are chosen; None takes the likeliest.
+            seed: of the first answer; each further one has the next number.
+            stop_ids: as ``generate``.
+
+        Raises:
+            ModelError, PromptTooLong, SettingsError: as ``generate``, before the first step.
+        """
+        listed = [self._checked(ids) for ids in prompts]
+        if not listed:
+            raise ModelError("there are no prompts; wanted at least one")
+        limits = [min(max_new_tokens, self.config.context_tokens - len(prompt)) for prompt in listed]
+        return stream_batch(
+            self._decoder,
+            listed,
+            limits,
+            choice=choice or Choice(),
+            generators=[_generator(seed if seed is None else seed + number) for number in range(len(listed))],
+            stops=frozenset(self.config.eos_ids if stop_ids is None else stop_ids),
+            turns=self._turns,
+        )
+
     def stream(
         self,
         ids: Sequence[int] | Tensor,
@@ -138,10 +160,7 @@ class EngineModel:
         prompt = self._checked(ids)
         if max_new_tokens < 1:
             raise SettingsError(f"max_new_tokens is {max_new_tokens}, wanted 1 or more")
-        if seed is not None and not (isinstance(seed, int) and 0 <= seed < 1 << 63):
-            raise SettingsError(f"seed is {seed!r}, wanted a whole number from 0 to 2^63 - 1, or None")
-        generator = torch.Generator()
-        generator.seed() if seed is None else generator.manual_seed(seed)
+        generator = _generator(seed)
         stops = frozenset(stop_ids)
         drafts = use_drafts and choice.is_plain_greedy and not self.config.is_prefix_lm
         return self._run(prompt, choice, max_new_tokens, generator, stops, drafts)
@@ -155,7 +174,7 @@ class EngineModel:
         stops: frozenset[int],
         drafts: bool,
     ) -> Iterator[int | None]:
-        kept = self._take_kept(prompt)
+        kept = self._begin(prompt)
         try:
             logits: Tensor | None = None
             for part in self._prefill(prompt, kept):
@@ -191,9 +210,9 @@ class EngineModel:
                         logits = self._step.logits(token_id, _position(place, len(kept.ids)), kept.cache)
                         kept.ids.append(token_id)
         finally:
-            self._keep(kept)
+            self._kept.keep(kept)
 
-    def _prefill(self, prompt: list[int], kept: _Kept) -> Iterator[Tensor]:
+    def _prefill(self, prompt: list[int], kept: Kept) -> Iterator[Tensor]:
         """Logits of the last token after each part of the prompt that the cache does not hold."""
         whole = torch.tensor(prompt)[None]
         # A bidirectional context cannot be read in parts: its first token already sees its last.
@@ -208,7 +227,7 @@ class EngineModel:
             kept.ids.extend(prompt[past:stop])
             yield logits[0, -1]
 
-    def _verify(self, kept: _Kept, token_id: int, draft: list[int]) -> tuple[list[int], Tensor | None]:
+    def _verify(self, kept: Kept, token_id: int, draft: list[int]) -> tuple[list[int], Tensor | None]:
         """Which drafted tokens the model would have chosen, and the logits after the last of them."""
         ids = [*kept.ids, token_id, *draft]
         past = len(kept.ids)
@@ -231,35 +250,15 @@ class EngineModel:
         kept.ids.append(ids[past + accepted])
         return draft[:accepted], alone
 
-    def _keep(self, kept: _Kept) -> None:
-        """Keep a finished request for one that begins like it, and let the oldest go where there are too many."""
-        # A bidirectional context has other keys for every text, so nothing of it can serve again.
-        if self.config.is_prefix_lm:
-            return
-        with self._guard:
-            self._kept.append(kept)
-            while len(self._kept) > KEPT_CACHES or sum(one.cache.num_bytes for one in self._kept) > KEPT_BYTES:
-                self._kept.popleft()
-
-    def _take_kept(self, prompt: list[int]) -> _Kept:
-        """The finished request that begins most like this prompt, cut to what they share; a new cache if none does."""
-        with self._guard:
-            if self._kept:
-                shared, found = max(
-                    ((_common(kept.ids, prompt), kept) for kept in self._kept), key=lambda pair: pair[0]
-                )
-                # The last token of the prompt is always computed: its logits are wanted.
-                shared = min(shared, len(prompt) - 1)
-                if shared >= MIN_REUSED_TOKENS:
-                    self._kept.remove(found)
-                    del found.ids[shared:]
-                    found.cache.crop(self.config.prefix_tokens + shared)
-                    return found
+    def _begin(self, prompt: list[int]) -> Kept:
+        """A cache that holds the beginning of the prompt where a finished request shares it; else a new one."""
+        if found := self._kept.take(prompt):
+            return found
         cache = StaticCache(self.config)
         if self._decoder.prefix is not None:
             with torch.inference_mode():
                 cache.seed(self._decoder.prefix(1))
-        return _Kept([], cache)
+        return Kept([], cache)
 
     def _place(self, prompt: list[int]) -> tuple[int, int] | None:
         """For ChatGLM v1 the position of the mask token and the length of the context."""
@@ -285,25 +284,14 @@ class EngineModel:
         return listed
 
 
+def _generator(seed: int | None) -> torch.Generator:
+    if seed is not None and not (isinstance(seed, int) and 0 <= seed < 1 << 63):
+        raise SettingsError(f"seed is {seed!r}, wanted a whole number from 0 to 2^63 - 1, or None")
+    generator = torch.Generator()
+    generator.seed() if seed is None else generator.manual_seed(seed)
+    return generator
+
+
 def _position(place: tuple[int, int] | None, index: int) -> int | tuple[int, int]:
     """Position of the token at this index of its sequence."""
     return index if place is None else (place[0], index - place[1] + 1)
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    count = 0
-    for one, other in zip(first, second, strict=False):
-        if one != other:
-            break
-        count += 1
-    return count
-
-
-def _pad_left(sequences: Sequence[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    longest = max(map(len, sequences))
-    ids = torch.full((len(sequences), longest), pad_id)
-    mask = torch.zeros(len(sequences), longest, dtype=torch.bool)
-    for row, one in enumerate(sequences):
-        ids[row, longest - len(one) :] = torch.tensor(one)
-        mask[row, longest - len(one) :] = True
-    return ids, mask

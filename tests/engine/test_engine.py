@@ -11,6 +11,7 @@ from core.engine.cache import StaticCache
 from core.engine.factory import assemble
 from core.engine.loading import PrecisionSettings, load_weights
 from core.engine.lowbit_file import read_lowbit, write_lowbit
+from core.engine.sampling import Choice
 from core.engine.sources import open_source
 from core.errors import ModelError, ModelLoadError, PromptTooLong, SettingsError, UnknownModel
 from core.model.layout import plan
@@ -85,6 +86,31 @@ def test_a_saved_model_gives_the_same_logits_to_the_last_bit(folder, expected, b
 @pytest.fixture
 def llama(shared):
     return engine.load(shared / "parity" / "llama", bits=32)
+
+
+def test_answers_of_one_batch_are_those_of_each_prompt_alone(folder, expected):
+    model = engine.load(folder, bits=32)
+    sequences = prompts(expected)[:3]
+    assert len({len(ids) for ids in sequences}) > 1
+    alone = [list(model.generate(ids, max_new_tokens=8, stop_ids=())) for ids in sequences]
+    steps = list(model.generate_batch(sequences, max_new_tokens=8, stop_ids=()))
+    assert [list(answer) for answer in zip(*steps, strict=True)] == alone
+    stop = alone[0][3]
+    ended = list(zip(*model.generate_batch(sequences, max_new_tokens=8, stop_ids=[stop]), strict=True))
+    for answer, whole in zip(ended, alone, strict=True):
+        until = whole.index(stop) if stop in whole else len(whole)
+        assert [token for token in answer if token is not None] == whole[:until]
+
+
+def test_each_answer_of_a_batch_has_a_seed_of_its_own(llama):
+    def draw(prompts, seed):
+        choice = Choice(temperature=1.5)
+        steps = llama.generate_batch(prompts, max_new_tokens=12, choice=choice, seed=seed, stop_ids=())
+        return list(zip(*steps, strict=True))
+
+    both = draw([[3, 4, 5], [3, 4, 5]], 7)
+    assert both == draw([[3, 4, 5], [3, 4, 5]], 7)
+    assert both[0] != both[1] and [both[1]] == draw([[3, 4, 5]], 8)
 
 
 def test_drafts_change_no_greedy_answer(llama):
@@ -204,7 +230,7 @@ def test_finished_requests_are_kept_within_bounds(llama, shared, monkeypatch):
     for start in range(20, 40):
         list(llama.generate([start] * 20, max_new_tokens=2, stop_ids=()))
     assert len(llama._kept) <= 4
-    monkeypatch.setattr("core.engine.generation.KEPT_BYTES", 1)
+    monkeypatch.setattr("core.engine.kept.MAX_BYTES", 1)
     list(llama.generate([3, 4], max_new_tokens=2, stop_ids=()))
     assert not llama._kept
     first_generation = engine.load(shared / "parity" / "chatglm", bits=32)
