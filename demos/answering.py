@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, wait
 from contextlib import closing
+from threading import Thread
 
 from core.chains.events import Done, Event, Failed, Token
 from core.errors import NovelscopeError
+from core.llm.chat_model import NovelChatModel
 from demos.wiring import Services
 
-__all__ = ["watched", "watched_text"]
+__all__ = ["Loading", "watched", "watched_text"]
+
+LOOK_EVERY_S = 0.25
 
 _log = logging.getLogger("novelscope.answers")
 
@@ -27,6 +32,39 @@ def watched(events: Generator[Event, None, None], services: Services) -> Generat
 def watched_text(pieces: Generator[str, None, None], services: Services) -> Generator[str, None, None]:
     """The same pieces of text, watched in the same way."""
     return _watched(pieces, services, bool, lambda piece: None)
+
+
+class Loading:
+    """A model on its way into memory, in a thread of its own.
+
+    Leaving it alone lets the loading go on: whoever asks next finds the model there.
+    """
+
+    def __init__(self, services: Services, spec: str) -> None:
+        self._share, self._model = 0.0, Future[NovelChatModel]()
+        Thread(target=self._load, args=(services, spec), name="novelscope-load", daemon=True).start()
+
+    def shares(self) -> Iterator[float]:
+        """Which share of the bytes has been read, now and then until the model is there."""
+        while not wait([self._model], timeout=LOOK_EVERY_S).done:
+            yield self._share
+
+    def model(self) -> NovelChatModel:
+        """The model, once it is there.
+
+        Raises:
+            NovelscopeError: as ``Services.chat_model``.
+        """
+        return self._model.result()
+
+    def _load(self, services: Services, spec: str) -> None:
+        def heard(done: int, total: int) -> None:
+            self._share = done / max(1, total)
+
+        try:
+            self._model.set_result(services.chat_model(spec, on_progress=heard))
+        except BaseException as wrong:
+            self._model.set_exception(wrong)
 
 
 def _watched(items: Generator, services: Services, counts: Callable, ending: Callable) -> Generator:  # type: ignore[type-arg]

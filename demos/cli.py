@@ -22,6 +22,7 @@ from importlib import import_module
 
 from core import __version__
 from core.errors import NovelscopeError
+from demos.verbs.common import shared_options
 
 __all__ = ["VERBS", "Verb", "build_parser", "help_text", "main"]
 
@@ -57,6 +58,7 @@ VERBS = {
     "search": Verb("demos.verbs.search", "在书中找段落 / find passages"),
     "ask": Verb("demos.verbs.ask", "就书提问，附原文 / ask, and get an answer with quotations"),
     "chat": Verb("demos.verbs.chat", "与模型对话 / talk to the model", has_json=False),
+    "model": Verb("demos.verbs.model", "查看、压缩、测速模型 / look at, round and measure checkpoints"),
     "web": Verb("demos.verbs.web", "打开网页 / open the page", has_json=False),
     "doctor": Verb("demos.verbs.doctor", "检查这台机器 / say what works here, and what mends the rest"),
 }
@@ -94,7 +96,7 @@ def build_parser(arguments: Collection[str] = (), *, width: int | None = None) -
     def formatter(prog: str) -> argparse.HelpFormatter:
         return argparse.HelpFormatter(prog, width=width)
 
-    everywhere = _shared_options()
+    everywhere = shared_options()
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description=DESCRIPTION,
@@ -133,6 +135,9 @@ def help_text() -> str:
     ]
     for name in VERBS:
         parts += [f"## {name}", f"```text\n{subparsers.choices[name].format_help()}```"]
+        for action in subparsers.choices[name]._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parts += [f"```text\n{nested.format_help()}```" for nested in action.choices.values()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -155,15 +160,6 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _all_verbs() -> dict[str, Verb]:
     return {**VERBS, **HIDDEN_VERBS}
-
-
-def _shared_options() -> argparse.ArgumentParser:
-    # SUPPRESS: the verb's parser would otherwise put its defaults over what was given before the verb.
-    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    shared.add_argument("--home", metavar="DIR", help="folder of the library (default: NOVELSCOPE_HOME)")
-    shared.add_argument("--json", action="store_true", help="print the result as one JSON object")
-    shared.add_argument("--debug", action="store_true", help="print the traceback of an error")
-    return shared
 
 
 def _speak_utf8() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from core.data.text import Chapter, Span
 
-__all__ = ["book_line", "conversation", "evidence_cards", "notice", "reading_sheet"]
+__all__ = ["book_line", "conversation", "evidence_cards", "facts", "notice", "reading_sheet"]
 
 Strings = Mapping[str, str]
 # A card shows the cited sentence with so many characters of the passage on either side of it.
@@ -104,6 +104,11 @@ def notice(text: str, kind: str = "info", share: float | None = None) -> str:
     bar = f'<i class="ns-bar"><i style="width:{share:.1%}"></i></i>' if share is not None else ""
     role = "alert" if kind == "error" else "status"
     return f'<div class="ns-notice ns-{kind}" role="{role}">{escape(text)}{bar}</div>'
+
+
+def facts(parts: Sequence[str]) -> str:
+    """A quiet line of facts."""
+    return f'<div class="ns-usage" role="status">{" · ".join(map(escape, parts))}</div>'
 
 
 def _turn(turn: Mapping[str, Any], status: str, strings: Strings) -> str:

@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import SettingsError
 
-__all__ = ["VARIABLES", "Settings", "is_space", "quiet_analytics"]
+__all__ = ["VARIABLES", "Settings", "default_threads", "is_space", "quiet_analytics"]
 
 VARIABLES = {
     "NOVELSCOPE_HOME": "folder of the library (default: ~/.local/share/novelscope)",
-    "NOVELSCOPE_MODEL": "who answers: builtin:NAME, a folder or .gguf file, hf:OWNER/NAME, or openai:MODEL@BASE_URL",
+    "NOVELSCOPE_MODEL": "who answers: builtin:NAME, a folder, .gguf or .nscope, hf:OWNER/NAME, openai:MODEL@BASE_URL",
     "NOVELSCOPE_EMBEDDER": "embedding model: e5-small, a folder, or hf:OWNER/NAME",
     "NOVELSCOPE_CHROMA": "http://HOST:PORT of a Chroma server (default: a folder inside the library)",
+    "NOVELSCOPE_THREADS": "threads of the CPU for the model (default: all, but for one where there are four or more)",
     "NOVELSCOPE_API_KEY": "key for an openai: model's server",
     "NOVELSCOPE_LANG": "language of the command line, zh or en (default: from the locale)",
 }
 DEFAULT_MODEL, DEFAULT_EMBEDDER = "builtin:gemma3-270m", "e5-small"
+MOST_THREADS = 1024
+
+
+def default_threads() -> int:
+    """All cores that this process may use, but for one where there are four or more: the page is served there."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return cores if cores < 4 else cores - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +42,7 @@ class Settings:
     Attributes:
         home: folder of the library; models' converted weights are cached in it too.
         model: specification of the model that answers (``core.llm.models``).
+        threads: of the CPU that the model may take.
         language: ``"zh"`` or ``"en"``: what the command line speaks.
     """
 
@@ -40,6 +50,7 @@ class Settings:
     model: str = DEFAULT_MODEL
     embedder: str = DEFAULT_EMBEDDER
     chroma_url: str | None = None
+    threads: int = field(default_factory=default_threads)
     api_key: str | None = None
     language: str = "zh"
 
@@ -49,12 +60,17 @@ class Settings:
 
     @classmethod
     def from_environment(
-        cls, *, home: str | None = None, model: str | None = None, environment: Mapping[str, str] | None = None
+        cls,
+        *,
+        home: str | None = None,
+        model: str | None = None,
+        threads: int | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> Settings:
         """Settings from flags, then the environment, then defaults.
 
         Args:
-            home, model: the flags' values; None where a flag was not given.
+            home, model, threads: the flags' values; None where a flag was not given.
             environment: read instead of the process's own.
 
         Raises:
@@ -69,6 +85,9 @@ class Settings:
         language = env.get("NOVELSCOPE_LANG") or _language_of(env)
         if language not in ("zh", "en"):
             mistakes.append(f"NOVELSCOPE_LANG is {language!r}, wanted zh or en")
+        given_threads = env.get("NOVELSCOPE_THREADS") or str(default_threads())
+        if not given_threads.isdecimal() or not 1 <= int(given_threads) <= MOST_THREADS:
+            mistakes.append(f"NOVELSCOPE_THREADS is {given_threads!r}, wanted a whole number from 1 to {MOST_THREADS}")
         place = Path(home or env.get("NOVELSCOPE_HOME") or Path.home() / ".local/share/novelscope").expanduser()
         if place.exists() and not place.is_dir():
             mistakes.append(f"the library's folder {place} is a file; name a folder with --home or NOVELSCOPE_HOME")
@@ -79,6 +98,7 @@ class Settings:
             model=_absolute(model or env.get("NOVELSCOPE_MODEL") or DEFAULT_MODEL),
             embedder=_absolute(env.get("NOVELSCOPE_EMBEDDER") or DEFAULT_EMBEDDER),
             chroma_url=env.get("NOVELSCOPE_CHROMA") or None,
+            threads=threads or int(given_threads),
             api_key=env.get("NOVELSCOPE_API_KEY") or None,
             language=language,
         )

@@ -14,6 +14,8 @@ from demos.indexer import Indexer
 from demos.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from core.chains.qa import Reader
     from core.llm.chat_model import NovelChatModel
 
@@ -47,11 +49,18 @@ class Services:
             return [(default, default), *bundled]
         return sorted(bundled, key=lambda choice: choice[1] != default)
 
-    def chat_model(self, spec: str | None = None, *, bits: int | None = None) -> NovelChatModel:
+    def chat_model(
+        self,
+        spec: str | None = None,
+        *,
+        bits: int | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> NovelChatModel:
         """The model that ``spec`` names, loaded once; the setting's model when it is None.
 
         Args:
             bits: width of a weight in memory; None leaves it to the backend.
+            on_progress: called with bytes read and bytes in all while weights are loaded.
 
         Raises:
             UnknownModel: the specification names nothing.
@@ -64,7 +73,12 @@ class Services:
         with self._loading:
             if (spec, bits) not in self._models:
                 self._models[spec, bits] = load_chat_model(
-                    spec, cache_dir=self.settings.home / "models", bits=bits, api_key=self.settings.api_key
+                    spec,
+                    cache_dir=self.settings.home / "models",
+                    bits=bits,
+                    threads=self.settings.threads,
+                    api_key=self.settings.api_key,
+                    on_progress=on_progress,
                 )
             return self._models[spec, bits]
 

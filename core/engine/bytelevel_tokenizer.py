@@ -21,7 +21,7 @@ from core.errors import MissingExtra, ModelLoadError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as RustTokenizer
 
-__all__ = ["SPLITS", "ByteLevelRules", "ByteLevelTokenizer"]
+__all__ = ["LLAMA3", "SPLITS", "ByteLevelRules", "ByteLevelTokenizer", "bytes_of_printable"]
 
 MAGIC, VERSION = b"nsblevel", 1
 
@@ -199,8 +199,7 @@ class ByteLevelTokenizer:
         piece = self._pieces[number]
         if number in self._plain:
             return piece.encode()
-        table = _BYTES_OF_CHARACTERS
-        return b"".join(table[character] if character in table else character.encode() for character in piece)
+        return bytes_of_printable(piece)
 
     @cached_property
     def _user_finder(self) -> PieceFinder:
@@ -220,3 +219,9 @@ def _printable_bytes() -> dict[str, bytes]:
 
 
 _BYTES_OF_CHARACTERS = _printable_bytes()
+
+
+def bytes_of_printable(piece: str) -> bytes:
+    """The bytes that a piece spells; a character that spells none stands for itself."""
+    table = _BYTES_OF_CHARACTERS
+    return b"".join(table[character] if character in table else character.encode() for character in piece)

@@ -5,17 +5,19 @@ Nothing here knows text; ``core.engine.assistant`` joins a model with its tokeni
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from core.engine.generation import EngineModel
 from core.engine.loading import EMBEDDING, LoadedWeights, PrecisionSettings, load_weights
-from core.engine.lowbit_file import SUFFIX, read_lowbit
+from core.engine.lowbit_file import is_lowbit_file, read_lowbit
 from core.engine.network import build_decoder
 from core.engine.sources import open_source
-from core.errors import SettingsError
+from core.errors import ModelLoadError, SettingsError
+from core.model.architectures import find_architecture
 
-__all__ = ["assemble", "load"]
+__all__ = ["assemble", "is_supported", "load"]
 
 
 def load(
@@ -42,15 +44,19 @@ def load(
     if device not in (None, "cpu"):
         raise SettingsError(f"device is {device!r}; the engine runs on cpu, the transformers backend on others")
     path = Path(path).expanduser()
-    if path.suffix == SUFFIX and path.is_file():
-        stored = read_lowbit(path, on_progress=on_progress)
-        if bits is not None and bits != stored.bits:
-            raise SettingsError(
-                f"{path.name} holds weights of {stored.bits} bits, not {bits}; quantize the original anew"
-            )
-        return assemble(stored.weights)
+    if is_lowbit_file(path):
+        return assemble(read_lowbit(path, bits=bits, on_progress=on_progress).weights)
     settings = precision or PrecisionSettings(bits=4 if bits is None else bits)
     return assemble(load_weights(open_source(path), settings, on_progress=on_progress))
+
+
+def is_supported(config: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint with this config.json has an architecture of ours."""
+    try:
+        find_architecture(config)
+    except ModelLoadError:
+        return False
+    return True
 
 
 def assemble(loaded: LoadedWeights) -> EngineModel:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.engine.bytelevel_tokenizer import MAGIC as BYTE_LEVEL_MAGIC
 from core.engine.bytelevel_tokenizer import ByteLevelRules, ByteLevelTokenizer
 from core.engine.gguf_file import GGUFFile
 from core.engine.piece_normaliser import SPACE_MARK
@@ -19,7 +20,7 @@ from core.engine.piece_vocabulary import PieceKind, PieceRules, PieceVocabulary
 from core.engine.tokenizer import Tokenizer
 from core.errors import ModelLoadError
 
-__all__ = ["PromptHabits", "read_prompt_habits", "read_vocabulary"]
+__all__ = ["PromptHabits", "read_prompt_habits", "read_vocabulary", "restore_vocabulary"]
 
 PREFIX = "tokenizer.ggml."
 PIECE_MODELS = {"llama": "bpe", "t5": "unigram"}
@@ -76,6 +77,16 @@ def read_vocabulary(file: GGUFFile) -> Tokenizer:
         if str(file.path) in str(wrong):
             raise
         raise ModelLoadError(f"{file.path}: {wrong}") from wrong
+
+
+def restore_vocabulary(data: bytes) -> Tokenizer:
+    """The tokenizer whose ``to_bytes`` this is.
+
+    Raises:
+        ModelLoadError: the data is something else, of another version, or damaged.
+    """
+    is_byte_level = data.startswith(BYTE_LEVEL_MAGIC)
+    return ByteLevelTokenizer.from_bytes(data) if is_byte_level else PieceTokenizer.from_bytes(data)
 
 
 def _pieces(file: GGUFFile, model: str) -> PieceTokenizer:

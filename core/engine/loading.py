@@ -21,7 +21,7 @@ from core.errors import ModelLoadError, SettingsError
 from core.model.architectures import Placement, placements, read_config
 from core.model.config import DecoderConfig, PrefixConfig
 
-__all__ = ["EMBEDDING", "LoadedWeights", "PrecisionSettings", "load_weights", "use_of"]
+__all__ = ["EMBEDDING", "LoadedWeights", "PrecisionSettings", "load_weights", "planned_kinds", "use_of"]
 
 KINDS: dict[int, Kind] = {4: "int4", 8: "int8", 16: "bfloat16", 32: "float32"}
 IGNORED_PARTS = ("inv_freq", "causal_mask", "masked_bias", "attn.bias", "rope_freqs")
@@ -94,7 +94,7 @@ def load_weights(
     _check_names(source, places)
     shapes = matrices(config)
     grids = getattr(source, "grid", None)
-    kinds = {target: _kind(target, precision, places, source) for target in shapes}
+    kinds = planned_kinds(source, config, precision)
     builders: dict[str, WeightBuilder] = {}
     weights: dict[str, Weight] = {}
     vectors: dict[str, Tensor] = {}
@@ -126,6 +126,12 @@ def load_weights(
         if on_progress:
             on_progress(num_done, source.num_bytes)
     return LoadedWeights(_with_adjacent_pairs(config), weights, vectors)
+
+
+def planned_kinds(source: WeightSource, config: DecoderConfig, precision: PrecisionSettings) -> dict[str, Kind]:
+    """How each matrix of the decoder will be kept, by its name."""
+    places = placements(config, source.entries)
+    return {target: _kind(target, precision, places, source) for target in matrices(config)}
 
 
 def _kind(target: str, precision: PrecisionSettings, places: Mapping[str, Placement], source: WeightSource) -> Kind:

@@ -6,7 +6,8 @@ here knows a network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ from torch import Tensor
 from core.engine.container import ContainerWriter, open_container
 from core.engine.loading import LoadedWeights, use_of
 from core.engine.weights import restore_weight
-from core.errors import ModelLoadError
+from core.errors import ModelLoadError, SettingsError
 from core.model.config import DecoderConfig, PrefixConfig, RotaryConfig
 
-__all__ = ["SUFFIX", "StoredModel", "read_lowbit", "write_lowbit"]
+__all__ = ["SUFFIX", "Description", "StoredModel", "is_lowbit_file", "read_description", "read_lowbit", "write_lowbit"]
 
 KIND, VERSION, SUFFIX = "novelscope-model", 1, ".nscope"
 
@@ -36,6 +37,23 @@ class StoredModel:
     weights: LoadedWeights
     bits: int
     name: str
+    published: Mapping[str, Any]
+    files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a file says of its model.
+
+    Attributes:
+        weight_bytes: of all matrices.
+        published: the checkpoint's own configuration.
+        files: its tokenizer and prompt files, by name.
+    """
+
+    config: DecoderConfig
+    bits: int
+    weight_bytes: int
     published: Mapping[str, Any]
     files: Mapping[str, bytes]
 
@@ -78,16 +96,31 @@ def write_lowbit(
         )
 
 
-def read_lowbit(path: Path, *, on_progress: Callable[[int, int], None] | None = None) -> StoredModel:
+def is_lowbit_file(path: Path) -> bool:
+    """Whether the path names a file of ours; its content is checked when it is read."""
+    return path.suffix == SUFFIX and path.is_file()
+
+
+def read_lowbit(
+    path: Path, *, bits: int | None = None, on_progress: Callable[[int, int], None] | None = None
+) -> StoredModel:
     """The model in a file, its weights mapped, after every byte was checked against its checksum.
+
+    Args:
+        bits: the width that is wanted; None takes what the file has.
 
     Raises:
         ModelLoadError: it is not such a file, is truncated or altered, or a later version wrote it.
+        SettingsError: its weights have another width.
     """
     container = open_container(path, kind=KIND, version=VERSION)
-    container.verify(on_progress=on_progress)
     meta = container.meta
-    try:
+    if bits is not None and bits != meta.get("bits"):
+        raise SettingsError(
+            f"{path.name} holds weights of {meta.get('bits')} bits, not {bits}; quantize the original anew"
+        )
+    container.verify(on_progress=on_progress)
+    with _whole_description(path):
         config = _config(meta["config"])
         weights = {}
         for target, shape in meta["weights"].items():
@@ -100,6 +133,28 @@ def read_lowbit(path: Path, *, on_progress: Callable[[int, int], None] | None = 
         return StoredModel(
             LoadedWeights(config, weights, vectors), int(meta["bits"]), str(meta["name"]), meta["published"], files
         )
+
+
+def read_description(path: Path) -> Description:
+    """What a file says of its model; the weights are neither read nor checked.
+
+    Raises:
+        ModelLoadError: as ``read_lowbit``.
+    """
+    container = open_container(path, kind=KIND, version=VERSION)
+    meta = container.meta
+    with _whole_description(path):
+        files = {name: container.blob(f"file:{name}") for name in meta["files"]}
+        weight_bytes = sum(
+            container.array(name).nbytes for name in container.names if name.partition(":")[0] in meta["weights"]
+        )
+        return Description(_config(meta["config"]), int(meta["bits"]), weight_bytes, meta["published"], files)
+
+
+@contextmanager
+def _whole_description(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (KeyError, TypeError, ValueError) as wrong:
         raise ModelLoadError(
             f"{path} does not describe its model fully ({wrong}); quantize the original anew"

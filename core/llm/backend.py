@@ -7,14 +7,14 @@ a new family of models has to supply. Nothing here knows LangChain, torch or a p
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
 from core.data.dialogues import Turn
 from core.errors import SettingsError
 
-__all__ = ["Finish", "Prompt", "SamplingSettings", "TokenBackend", "one_at_a_time"]
+__all__ = ["Finish", "ModelFacts", "Prompt", "SamplingSettings", "TokenBackend", "one_at_a_time"]
 
 Prompt: TypeAlias = str | Sequence[Turn]
 """A dialogue to answer, or a text to continue word for word (what a model without chat training is good at)."""
@@ -30,7 +30,9 @@ class SamplingSettings:
         temperature: 0 always takes the likeliest token; the settings below it are then without effect.
         top_k: only so many of the likeliest tokens are drawn from; 0 for all.
         top_p: only the likeliest tokens that together have this probability are drawn from; 1 for all.
+        min_p: only tokens at least this fraction as likely as the likeliest are drawn from; 0 for all.
         repetition_penalty: divides the odds of tokens already seen, greedy or not; 1 for none.
+        logit_bias: added to the score of each of these token ids.
         seed: makes drawing reproducible; None draws anew each time.
         stop: strings that end the answer; they are not part of it.
     """
@@ -39,7 +41,9 @@ class SamplingSettings:
     temperature: float = 0.7
     top_k: int = 0
     top_p: float = 0.9
+    min_p: float = 0.0
     repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = None
     stop: tuple[str, ...] = ()
 
@@ -52,10 +56,30 @@ class SamplingSettings:
             raise SettingsError(f"top_k is {self.top_k}, wanted 0 (all) or more")
         if not 0 < self.top_p <= 1:
             raise SettingsError(f"top_p is {self.top_p}, wanted more than 0 and at most 1")
+        if not 0 <= self.min_p < 1:
+            raise SettingsError(f"min_p is {self.min_p}, wanted 0 (all) to less than 1")
         if not 0 < self.repetition_penalty <= 10:
             raise SettingsError(f"repetition_penalty is {self.repetition_penalty}, wanted more than 0 and at most 10")
         if isinstance(self.stop, str) or not all(isinstance(text, str) and text for text in self.stop):
             raise SettingsError(f"stop is {self.stop!r}, wanted a tuple of strings that are not empty")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What a model in this process is made of.
+
+    Attributes:
+        bits: of a weight in a layer.
+        memory_bytes: of all weights in memory.
+        bytes_per_token: read from memory for each token.
+        device: as torch names devices.
+    """
+
+    architecture: str
+    bits: int
+    memory_bytes: int
+    bytes_per_token: int
+    device: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +109,10 @@ class TokenBackend(Protocol):
     @property
     def is_chat(self) -> bool:
         """False for a base model: it answers a dialogue passably, and continues a well-made text better."""
+
+    @property
+    def facts(self) -> ModelFacts | None:
+        """What the model is made of; None where it does not run in this process."""
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens that the prompt takes, with all that the model's format adds; an estimate for a remote model."""

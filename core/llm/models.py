@@ -1,7 +1,7 @@
 """Name a model and get a chat model.
 
     builtin:NAME          a model that comes as a Python package, see ``BUILTIN_MODELS``
-    PATH                  a checkpoint folder, or a .gguf file
+    PATH                  a checkpoint folder, a .gguf file, or a .nscope file
     hf:OWNER/NAME         a repository on the Hugging Face hub
     openai:MODEL@URL      a server that speaks the OpenAI protocol
     scripted:TEXT         says TEXT to everything, for tests and for work on pages
@@ -37,7 +37,7 @@ __all__ = [
     "parse_spec",
 ]
 
-FORMS = "builtin:NAME, the path of a checkpoint folder or .gguf file, hf:OWNER/NAME, or openai:MODEL@BASE_URL"
+FORMS = "builtin:NAME, the path of a checkpoint folder, .gguf or .nscope file, hf:OWNER/NAME, or openai:MODEL@BASE_URL"
 
 BACKENDS = {
     "builtin": "core.llm.backends.factories:open_builtin",
@@ -134,7 +134,9 @@ class LoadOptions:
     cache_dir: Path
     bits: int | None = None
     device: str | None = None
+    threads: int | None = None
     api_key: str | None = field(default=None, repr=False)
+    on_progress: Callable[[int, int], None] | None = None
 
 
 def parse_spec(text: str) -> ModelSpec:
@@ -171,15 +173,19 @@ def load_chat_model(
     cache_dir: Path,
     bits: int | None = None,
     device: str | None = None,
+    threads: int | None = None,
     api_key: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> NovelChatModel:
     """The chat model that the specification names.
 
     Args:
-        cache_dir: where unpacked weights are kept; made if it is missing.
+        cache_dir: where rounded weights of builtin models are kept; made if it is missing.
         bits: width of a weight in memory; None leaves it to the backend.
-        device: as torch names devices; None takes a GPU if there is one.
+        device: as torch names devices; None takes the CPU, or a GPU where transformers can run the checkpoint on one.
+        threads: of the CPU, for this whole process; None leaves it to torch.
         api_key: for a server that wants one; never logged.
+        on_progress: called with bytes read and bytes in all while weights are loaded.
 
     Raises:
         UnknownModel: nothing of that name is found.
@@ -191,6 +197,7 @@ def load_chat_model(
     spec = parse_spec(spec) if isinstance(spec, str) else spec
     module, _, function = BACKENDS[spec.kind].partition(":")
     open_backend: Callable[[ModelSpec, LoadOptions], TokenBackend] = getattr(importlib.import_module(module), function)
-    return NovelChatModel(
-        backend=open_backend(spec, LoadOptions(cache_dir=cache_dir, bits=bits, device=device, api_key=api_key))
+    options = LoadOptions(
+        cache_dir=cache_dir, bits=bits, device=device, threads=threads, api_key=api_key, on_progress=on_progress
     )
+    return NovelChatModel(backend=open_backend(spec, options))

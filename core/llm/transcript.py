@@ -8,12 +8,12 @@ here knows tokens.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from core.data.dialogues import Turn
 
-__all__ = ["Transcript", "render_transcript"]
+__all__ = ["Transcript", "render_transcript", "without_indent"]
 
 HAN = re.compile("[\u3400-\u9fff]")
 
@@ -74,3 +74,12 @@ def render_transcript(turns: Sequence[Turn]) -> Transcript:
     text = "\n".join(lines).rstrip("\n") + "\n" + manner.assistant.rstrip()
     speakers = {label.strip() for known in (CHINESE, ENGLISH) for label in (known.user, known.assistant)}
     return Transcript(text, ("\n\n", *sorted("\n" + speaker for speaker in speakers)))
+
+
+def without_indent(pieces: Iterator[str]) -> Iterator[str]:
+    """The same stream without the white space that a transcript's "Assistant:" leaves to the answer."""
+    has_begun = False
+    for piece in pieces:
+        text = piece if has_begun else piece.lstrip()
+        has_begun = has_begun or bool(text)
+        yield text

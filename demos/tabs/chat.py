@@ -9,18 +9,19 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from types import MethodType
 from typing import Any
 
 import gradio as gr
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
 
 from core.errors import NovelscopeError
+from core.llm.chat_model import NovelChatModel
 from core.llm.models import BUILTIN_MODELS
 from demos import rendering
-from demos.answering import watched_text
+from demos.answering import Loading, watched_text
 from demos.translations import strings_for
 from demos.wiring import Services
 
@@ -54,6 +55,7 @@ def build_chat_tab(services: Services, text: gr.I18n, page: gr.Blocks, kept: gr.
         send = gr.Button(text("chat_send"), variant="primary", elem_id="ns-send")
         stop = gr.Button(text("stop"), variant="stop", elem_id="ns-chat-stop")
         clear = gr.Button(text("chat_clear"), elem_id="ns-chat-clear")
+    meter = gr.HTML(elem_id="ns-chat-meter")
     with gr.Accordion(text("chat_options"), open=False, elem_classes="ns-fold"):
         model = gr.Dropdown(services.model_choices(), value=services.settings.model, label=text("model"))
         system = gr.Textbox(label=text("chat_system"), lines=2)
@@ -68,9 +70,10 @@ def build_chat_tab(services: Services, text: gr.I18n, page: gr.Blocks, kept: gr.
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     reply = MethodType(stream_reply, services)
     # One event for both, so that a second Enter waits for the reply that is being written.
-    sent = gr.on([send.click, message.submit], reply, [message, history, *sampling], [message, history], **talking)
-    again = history.retry(MethodType(retry_reply, services), [history, *sampling], [message, history], **talking)
-    edited = history.edit(MethodType(edit_message, services), [history, *sampling], [message, history], **talking)
+    shown = [message, history, meter]
+    sent = gr.on([send.click, message.submit], reply, [message, history, *sampling], shown, **talking)
+    again = history.retry(MethodType(retry_reply, services), [history, *sampling], shown, **talking)
+    edited = history.edit(MethodType(edit_message, services), [history, *sampling], shown, **talking)
     running: list[Any] = [sent, again, edited]
     # Marked after the stream was cancelled: a piece that was under way would write over the mark.
     stopped = stop.click(None, cancels=running, queue=False, api_visibility="private")
@@ -94,35 +97,68 @@ def stream_reply(
     max_tokens: int,
     seed: int | None,
     request: gr.Request,
-) -> Iterator[tuple[str, list[Message]]]:
-    """Yield (message box, history so far) as the reply is written."""
+) -> Iterator[tuple[str, list[Message], str]]:
+    """Yield (message box, history so far, what the model is and how fast) as the reply is written."""
     strings = strings_for(request)
     history = [_plain(entry) for entry in history or []]
     if not message.strip():
-        yield "", history
+        yield "", history, ""
         return
     asked = [*history, {"role": "user", "content": message.strip()}]
-    said = ""
-    yield "", [*asked, {"role": "assistant", "content": strings["status_loading"]}]
+    said, facts = "", rendering.notice(strings["status_loading"], "busy")
+    yield "", [*asked, _reply(strings["status_loading"])], facts
     try:
-        chat = services.chat_model(model)
+        loading = Loading(services, model)
+        for share in loading.shares():
+            busy = rendering.notice(strings["status_loading"], "busy", share)
+            yield "", [*asked, _reply(strings["status_loading"])], busy
+        chat = loading.model()
+        meter = _Meter(chat, strings)
         stream = chat.stream(
             _messages(system, asked), temperature=temperature, top_p=top_p, max_tokens=int(max_tokens),
             seed=None if seed is None else int(seed),
         )  # fmt: skip
-        drawn = 0.0
-        with closing(watched_text(_texts(stream), services)) as pieces:
+        facts, drawn = meter.draw(), 0.0
+        with closing(watched_text(_texts(stream, meter), services)) as pieces:
             for piece in pieces:
                 said += piece
                 if time.monotonic() - drawn > REDRAW_EVERY_S:
                     drawn = time.monotonic()
-                    yield "", [*asked, {"role": "assistant", "content": said or strings["status_waiting"]}]
+                    yield "", [*asked, _reply(said or strings["status_waiting"])], facts
+        facts = meter.draw()
     except NovelscopeError as wrong:
-        said = f"{said}\n\n{strings['answer_failed'].format(message=wrong)}".strip()
+        said, facts = f"{said}\n\n{strings['answer_failed'].format(message=wrong)}".strip(), ""
     except Exception:
         _log.exception("a reply broke off")
-        said = f"{said}\n\n{strings['unexpected']}".strip()
-    yield "", [*asked, {"role": "assistant", "content": said}]
+        said, facts = f"{said}\n\n{strings['unexpected']}".strip(), ""
+    yield "", [*asked, _reply(said)], facts
+
+
+class _Meter:
+    """What the model is, and how fast it wrote the last reply."""
+
+    def __init__(self, chat: NovelChatModel, strings: Mapping[str, str]) -> None:
+        self._chat, self._strings = chat, strings
+        self._first_at = self._last_at = 0.0
+        self._tokens = 0
+
+    def hear(self, chunk: AIMessageChunk) -> None:
+        self._last_at = time.monotonic()
+        if chunk.text and not self._first_at:
+            self._first_at = self._last_at
+        if chunk.usage_metadata:
+            self._tokens = chunk.usage_metadata["output_tokens"]
+
+    def draw(self) -> str:
+        parts = [self._chat.backend.name]
+        if facts := self._chat.backend.facts:
+            parts.append(self._strings["chat_bits"].format(bits=facts.bits))
+            parts.append(self._strings["chat_memory"].format(megabytes=f"{facts.memory_bytes / 1e6:,.0f}"))
+        seconds = self._last_at - self._first_at
+        if self._tokens > 1 and seconds > 0:
+            # The first token came when the prompt had been read, so the pace is that of those after it.
+            parts.append(self._strings["chat_speed"].format(speed=f"{(self._tokens - 1) / seconds:.1f}"))
+        return rendering.facts(parts)
 
 
 def retry_reply(
@@ -136,7 +172,7 @@ def retry_reply(
     seed: int | None,
     retry: gr.RetryData,
     request: gr.Request,
-) -> Iterator[tuple[str, list[Message]]]:
+) -> Iterator[tuple[str, list[Message], str]]:
     """Ask the question before the chosen reply once more."""
     index = retry.index if isinstance(retry.index, int) else retry.index[0]
     asked = next((at for at in range(index, -1, -1) if history[at]["role"] == "user"), None)
@@ -156,7 +192,7 @@ def edit_message(
     seed: int | None,
     edit: gr.EditData,
     request: gr.Request,
-) -> Iterator[tuple[str, list[Message]]]:
+) -> Iterator[tuple[str, list[Message], str]]:
     """Answer the edited message; what came after it is dropped."""
     index = edit.index if isinstance(edit.index, int) else edit.index[0]
     sampling = (model, system, temperature, top_p, max_tokens, seed)
@@ -193,10 +229,15 @@ def _kept(history: list[Message]) -> list[Message]:
     return kept
 
 
-def _texts(stream: Iterator[Any]) -> Generator[str, None, None]:
+def _reply(text: str) -> Message:
+    return {"role": "assistant", "content": text}
+
+
+def _texts(stream: Iterator[Any], meter: _Meter) -> Generator[str, None, None]:
     # An empty piece is a sign of life from the model, at which a stop can take effect.
     with closing(stream):  # type: ignore[type-var]  # declared as an iterator, made as a generator
         for chunk in stream:
+            meter.hear(chunk)
             yield chunk.text
 
 

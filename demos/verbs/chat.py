@@ -6,10 +6,11 @@ import argparse
 import contextlib
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core.errors import NovelscopeError
-from demos.verbs.common import MODEL_HELP, open_services, say, text_argument
+from demos.verbs.common import MODEL_HELP, at_least_one, open_services, say, text_argument
+from demos.verbs.progress import ProgressLine
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -22,8 +23,12 @@ HELP = "/quit 结束 ends · /clear 清空 forgets the conversation · Ctrl-C �
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="SPEC", type=text_argument, help=f"who answers: {MODEL_HELP}")
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("spec", metavar="SPEC", nargs="?", type=text_argument, help=f"who answers: {MODEL_HELP}")
+    who.add_argument("--model", metavar="SPEC", type=text_argument, help="the same")
     parser.add_argument("--bits", type=int, choices=(4, 8, 16, 32), help="width of a weight in memory")
+    parser.add_argument("--threads", type=at_least_one, metavar="N", help="of the CPU (default: NOVELSCOPE_THREADS)")
+    parser.add_argument("--greedy", action="store_true", help="always the likeliest word: the same answer every time")
     parser.add_argument("--system", metavar="TEXT", type=text_argument, help="what the model is to keep to")
 
 
@@ -36,7 +41,18 @@ def run(args: argparse.Namespace) -> int:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  # gives input() a line editor
         say(HELP)
-    model = open_services(args).chat_model(bits=args.bits)
+    args.model = args.spec or args.model
+    progress = ProgressLine()
+    try:
+        model = open_services(args).chat_model(
+            bits=args.bits,
+            on_progress=lambda done, total: progress.show(f"loading the model: {done / max(1, total):.0%}"),
+        )
+    finally:
+        progress.close()
+    if is_person and (facts := model.backend.facts):
+        say(f"{model.backend.name}: {facts.architecture}, {facts.bits} bits, {facts.memory_bytes / 1e6:,.0f} MB")
+    sampling: dict[str, Any] = {"temperature": 0.0} if args.greedy else {}
     opening: list[BaseMessage] = [SystemMessage(args.system)] if args.system else []
     said = list(opening)
     while (line := _next_line(is_person)) is not None:
@@ -48,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
             say(HELP)
         elif line:
             try:
-                answer = _speak(model, [*said, HumanMessage(line)])
+                answer = _speak(model, [*said, HumanMessage(line)], sampling)
             except NovelscopeError as wrong:
                 if not is_person:
                     raise
@@ -75,11 +91,11 @@ def _next_line(is_person: bool) -> str | None:
             print()
 
 
-def _speak(model: NovelChatModel, messages: list[BaseMessage]) -> str:
+def _speak(model: NovelChatModel, messages: list[BaseMessage], sampling: dict[str, Any]) -> str:
     """Print the answer as it comes; what there is of it. Ctrl-C stops the model, not the conversation."""
     pieces: list[str] = []
     try:
-        with closing(model.stream(messages)) as chunks:  # type: ignore[type-var]  # made as a generator
+        with closing(model.stream(messages, **sampling)) as chunks:  # type: ignore[type-var]  # made as a generator
             for chunk in chunks:
                 pieces.append(chunk.text)
                 print(chunk.text, end="", flush=True)

@@ -29,15 +29,28 @@ __all__ = [
     "readable",
     "say",
     "settings_of",
+    "shared_options",
     "text_argument",
 ]
 
-MODEL_HELP = "builtin:NAME, a folder or .gguf file, hf:OWNER/NAME, or openai:MODEL@BASE_URL"
+MODEL_HELP = "builtin:NAME, a folder, a .gguf or .nscope file, hf:OWNER/NAME, or openai:MODEL@BASE_URL"
+
+
+def shared_options() -> argparse.ArgumentParser:
+    """The options that every verb takes, as a parent for its parser."""
+    # SUPPRESS: the verb's parser would otherwise put its defaults over what was given before the verb.
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    shared.add_argument("--home", metavar="DIR", help="folder of the library (default: NOVELSCOPE_HOME)")
+    shared.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    shared.add_argument("--debug", action="store_true", help="print the traceback of an error")
+    return shared
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
     """Settings from the flags that were given, then the environment."""
-    return Settings.from_environment(home=args.home, model=getattr(args, "model", None))
+    return Settings.from_environment(
+        home=args.home, model=getattr(args, "model", None), threads=getattr(args, "threads", None)
+    )
 
 
 def open_services(args: argparse.Namespace) -> Services:

@@ -232,8 +232,9 @@ def test_the_stream_tab_shows_every_event_and_the_bytes_of_the_stream(services):
 
 def test_a_chat_reply_grows_and_a_stop_marks_it(services):
     sampling = ("scripted:test", None, 0.7, 0.9, 64, None)
-    *_, (box, history) = stream_reply(services, "你好", [], *sampling, Visit())
+    *_, (box, history, facts) = stream_reply(services, "你好", [], *sampling, Visit())
     assert box == "" and [entry["content"] for entry in history] == ["你好", ANSWER]
+    assert "scripted" in facts and "词元/秒" in facts
     stopped = mark_stopped([*history[:-1], {"role": "assistant", "content": "丙字"}], Visit())
     assert stopped[-1]["content"] == "丙字 （已停止）"
     assert mark_stopped(stopped, Visit()) == stopped

@@ -67,7 +67,7 @@ def test_ctrl_c_stops_an_answer_that_is_being_written_and_the_log_keeps_no_words
     process, address = page
     config = httpx.get(f"{address}/config", timeout=20).json()
     # The chat's own event is the one that takes a message, the conversation and six settings.
-    reply = next(one for one in config["dependencies"] if len(one["inputs"]) == 8 and len(one["outputs"]) == 2)
+    reply = next(one for one in config["dependencies"] if len(one["inputs"]) == 8 and len(one["outputs"]) == 3)
     body = {
         "data": ["你好", [], "scripted:test", "", 0.7, 0.9, 2048, None],
         "fn_index": reply["id"],

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
@@ -32,7 +32,13 @@ class ScriptedServices(Services):
         self.indexer = Indexer(self.library)
         self.backend = backend
 
-    def chat_model(self, spec: str | None = None, *, bits: int | None = None) -> NovelChatModel:
+    def chat_model(
+        self,
+        spec: str | None = None,
+        *,
+        bits: int | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> NovelChatModel:
         return NovelChatModel(backend=self.backend)
 
 

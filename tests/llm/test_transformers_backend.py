@@ -11,12 +11,7 @@ from transformers import (
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
-    LogitsProcessorList,
     PreTrainedTokenizerFast,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
 )
 
 from core.data.dialogues import Turn
@@ -25,7 +20,6 @@ from core.llm.backend import Finish, SamplingSettings
 from core.llm.backends import transformers_backend
 from core.llm.backends.transformers_backend import TransformersBackend
 from core.llm.chat_model import NovelChatModel
-from core.llm.sampling import choose_token
 
 TEXT = "话说天下大势，分久必合，合久必分。The three kingdoms: 魏、蜀、吴。" * 4
 TEMPLATE = (
@@ -107,20 +101,14 @@ def test_drawing_is_reproducible_by_seed(backend):
     assert len({draw(seed) for seed in range(4)}) > 1
 
 
-@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (7, 1.0), (0, 0.6), (9, 0.8)])
-def test_only_tokens_that_transformers_would_draw_from_are_drawn(top_k, top_p):
-    torch.manual_seed(0)
-    logits, seen = torch.randn(50) * 3, torch.tensor([3, 4, 3])
-    warpers = [RepetitionPenaltyLogitsProcessor(1.4), TemperatureLogitsWarper(1.2)]
-    warpers += [TopKLogitsWarper(top_k)] if top_k else []
-    warpers += [TopPLogitsWarper(top_p)] if top_p < 1 else []
-    expected = LogitsProcessorList(warpers)(seen[None], logits[None].clone())[0].softmax(-1)
-    sampling = SamplingSettings(temperature=1.2, top_k=top_k, top_p=top_p, repetition_penalty=1.4)
-    chance = torch.Generator().manual_seed(1)
-    drawn = [choose_token(logits.clone(), seen, sampling, chance) for _ in range(3000)]
-    share = torch.bincount(torch.tensor(drawn), minlength=50) / len(drawn)
-    assert not share[expected == 0].any()
-    assert (share - expected).abs().max() < 0.04  # over four standard errors of 3000 draws
+@pytest.mark.parametrize("options", [{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 0.999}, {"logit_bias": {70: 1e4}}])
+def test_each_filter_reaches_the_draw(backend, options):
+    """Each of them leaves one token to draw: the likeliest, or the one that is favoured."""
+    sampling = SamplingSettings(temperature=2.0, top_p=options.pop("top_p", 1.0), max_new_tokens=12, **options)
+    ids = [token_id for token_id in backend._tokens([5, 6, 7], sampling) if token_id is not None]
+    greedy = SamplingSettings(temperature=0, max_new_tokens=12)
+    likeliest = [token_id for token_id in backend._tokens([5, 6, 7], greedy) if token_id is not None]
+    assert ids == ([70] * 12 if "logit_bias" in options else likeliest)
 
 
 def test_chinese_comes_out_in_whole_characters(backend):

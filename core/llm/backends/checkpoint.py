@@ -48,31 +48,30 @@ def torch_dtype(bits: int) -> dtype:
     return torch.bfloat16 if bits == 16 else torch.float32
 
 
-def load_checkpoint(checkpoint: Path | str, *, bits: int | None, device: str | None) -> tuple[Any, Any]:
+def load_checkpoint(folder: Path, *, bits: int | None, device: str | None) -> tuple[Any, Any]:
     """The model, ready to run, and its tokenizer.
 
     Args:
-        checkpoint: a folder if it is a Path, else the name of a repository on the Hugging Face hub.
+        folder: of a Hugging Face checkpoint.
 
     Raises:
-        UnknownModel: there is no such folder or repository.
+        UnknownModel: there is no such folder.
         ModelLoadError: files are missing or damaged, or the model is one that transformers cannot run by itself.
         SettingsError: bits is neither 16 nor 32.
     """
     bits = choose_bits(bits, device)
-    if isinstance(checkpoint, Path):
-        _check_folder(checkpoint)
+    _check_folder(folder)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    source, is_local = str(checkpoint), isinstance(checkpoint, Path)
-    with _one_sentence(source, is_local), _quiet_loading():
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=is_local)
+    source = str(folder)
+    with _one_sentence(source), _quiet_loading():
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=True)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             trust_remote_code=False,
-            local_files_only=is_local,
+            local_files_only=True,
             weights_only=True,
             dtype=torch_dtype(bits),
             output_loading_info=True,
@@ -114,7 +113,7 @@ def _check_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _one_sentence(source: str, is_local: bool) -> Iterator[None]:
+def _one_sentence(source: str) -> Iterator[None]:
     """Turn what transformers raises for a bad checkpoint into one error of ours."""
     from safetensors import SafetensorError
 
@@ -125,8 +124,7 @@ def _one_sentence(source: str, is_local: bool) -> Iterator[None]:
     except ImportError as missing:
         raise MissingExtra(f"{source} needs another package: {_first_line(missing)}") from missing
     except OSError as absence:
-        kind = ModelLoadError if is_local else UnknownModel
-        raise kind(f"{source} cannot be loaded: {_first_line(absence)}") from absence
+        raise ModelLoadError(f"{source} cannot be loaded: {_first_line(absence)}") from absence
     except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as wrong:
         raise ModelLoadError(f"{source} cannot be read as a language model: {_first_line(wrong)}") from wrong
 

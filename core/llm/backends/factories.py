@@ -8,48 +8,64 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
+import json
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from core.errors import MissingExtra, ModelLoadError, UnknownModel
 from core.llm.backend import TokenBackend
-from core.llm.models import BUILTIN_MODELS, FORMS, LoadOptions, ModelSpec
+from core.llm.models import BUILTIN_MODELS, FORMS, BuiltinModel, LoadOptions, ModelSpec
 
 __all__ = ["open_builtin", "open_hub", "open_path", "open_script", "open_server"]
 
+MODEL_FILES = (".gguf", ".nscope")
+ENGINE_ONLY = ("chatglm", "moss")
+"""Types of models that transformers cannot run without code from the checkpoint."""
+
 
 def open_builtin(spec: ModelSpec, options: LoadOptions) -> TokenBackend:
-    """A model that a package carries."""
+    """A model that a package carries; rounded once and then mapped."""
+    from core.llm.backends.engine_backend import round_once
+
     model = BUILTIN_MODELS[spec.name]
     if not model.is_installed():
         raise MissingExtra(f"the model {model.name} is not installed: {model.install_command}")
-    if model.needs:
-        return _open_joined(model.module, model.name, options)
-    # The package is only looked at: importing it would need a compiled llama.cpp.
-    found = importlib.util.find_spec(model.module)
-    folders = found.submodule_search_locations if found else None
-    files = sorted(file for folder in folders or () for file in Path(folder).rglob("*.gguf"))
-    if not files:
-        raise ModelLoadError(f"{model.package} holds no .gguf file; install it again: {model.install_command}")
-    return _open_gguf(files[0], model.name, options)
+    _use_threads(options)
+    release = version(model.package.partition("==")[0])
+    bits = 4 if options.bits is None else options.bits
+    kept = options.cache_dir / f"{model.name}-{release}-{bits}bit.nscope"
+    with tempfile.TemporaryDirectory(prefix="novelscope-") as scratch:
+        return round_once(
+            lambda: _builtin_file(model, Path(scratch)),
+            kept,
+            name=model.label,
+            bits=bits,
+            on_progress=options.on_progress,
+        )
 
 
 def open_path(spec: ModelSpec, options: LoadOptions) -> TokenBackend:
-    """A checkpoint folder or a GGUF file."""
+    """A checkpoint folder, a GGUF file or a low-bit file."""
     path = Path(spec.name).expanduser()
     if not path.exists():
         raise UnknownModel(f"there is no model {spec.name!r}: it is not a path that exists; give {FORMS}")
-    if path.is_file():
-        if path.suffix.lower() != ".gguf":
-            raise ModelLoadError(f"{path} is a file, but not a .gguf file; give the checkpoint's folder")
-        return _open_gguf(path, path.stem, options)
-    return _open_checkpoint(path, path.resolve().name, options)
+    if path.is_dir():
+        return _open_folder(path, path.resolve().name, options)
+    if path.suffix.lower() not in MODEL_FILES:
+        raise ModelLoadError(f"{path} is a file, but not a .gguf or .nscope file; give the checkpoint's folder")
+    from core.llm.backends.engine_backend import open_engine
+
+    _use_threads(options)
+    return open_engine(path, name=None, bits=options.bits, on_progress=options.on_progress)
 
 
 def open_hub(spec: ModelSpec, options: LoadOptions) -> TokenBackend:
     """A repository on the Hugging Face hub."""
-    return _open_checkpoint(spec.name, spec.name, options)
+    from core.llm.hub import fetch_repository
+
+    return _open_folder(fetch_repository(spec.name), spec.name, options)
 
 
 def open_server(spec: ModelSpec, options: LoadOptions) -> TokenBackend:
@@ -66,46 +82,62 @@ def open_script(spec: ModelSpec, options: LoadOptions) -> TokenBackend:
     return ScriptedBackend(spec.name)
 
 
-def _open_checkpoint(checkpoint: Path | str, name: str, options: LoadOptions) -> TokenBackend:
+def _open_folder(folder: Path, name: str, options: LoadOptions) -> TokenBackend:
+    """A checkpoint in the engine, or in transformers where only that can run it, or can run it on the GPU."""
+    _use_threads(options)
+    if _is_for_engine(folder, options):
+        from core.llm.backends.engine_backend import open_engine
+
+        return open_engine(folder, name=name, bits=options.bits, on_progress=options.on_progress)
     from core.llm.backends.transformers_backend import TransformersBackend
 
-    return TransformersBackend(checkpoint, name=name, bits=options.bits, device=options.device)
+    return TransformersBackend(folder, name=name, bits=options.bits, device=options.device)
 
 
-def _open_gguf(path: Path, name: str, options: LoadOptions) -> TokenBackend:
-    from core.llm.backends.gguf_checkpoint import fingerprint
+def _is_for_engine(folder: Path, options: LoadOptions) -> bool:
+    from core.llm.backends.engine_backend import is_known_architecture
 
-    return _open_unpacked(path, f"{name}-{fingerprint(path)}", name, options)
+    if options.device is not None:
+        return options.device == "cpu"
+    config = _peek(folder / "config.json")
+    if config is None:
+        return True  # it says what is wrong with the file
+    if not is_known_architecture(config) or options.bits in (4, 8):
+        return is_known_architecture(config)
+    import torch
 
-
-def _open_joined(module: str, name: str, options: LoadOptions) -> TokenBackend:
-    """A model whose package brings its file in parts; joined once, and not at all where it is unpacked already."""
-    package = importlib.import_module(module)
-    digest: str = package.EXPECTED_SHA256
-    whole = options.cache_dir / package.MODEL_NAME
-    return _open_unpacked(whole, f"{name}-{digest[:12]}", name, options, joiner=package)
-
-
-def _open_unpacked(
-    path: Path, folder_name: str, name: str, options: LoadOptions, *, joiner: object | None = None
-) -> TokenBackend:
-    from core.llm.backends.checkpoint import choose_bits, torch_dtype
-    from core.llm.backends.gguf_checkpoint import unpack_gguf
-
-    bits = choose_bits(options.bits, options.device)
-    folder = options.cache_dir / f"{folder_name}-{bits}bit"
-    if not (folder / "config.json").is_file():
-        if joiner is not None and not path.is_file():
-            _join(joiner, path)
-        unpack_gguf(path, folder, weight_dtype=torch_dtype(bits))
-    return _open_checkpoint(folder, name, options)
+    return not torch.cuda.is_available() or config.get("model_type") in ENGINE_ONLY
 
 
-def _join(package: object, whole: Path) -> None:
-    whole.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{whole.name}-", dir=whole.parent) as scratch:
+def _peek(path: Path) -> dict[str, Any] | None:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def _use_threads(options: LoadOptions) -> None:
+    if options.threads is not None:
+        import torch
+
+        torch.set_num_threads(options.threads)
+
+
+def _builtin_file(model: BuiltinModel, scratch: Path) -> Path:
+    """The model's file as its package has it; put together in ``scratch`` where it comes in parts."""
+    if model.needs:
+        package: Any = importlib.import_module(model.module)
+        whole = scratch / str(package.MODEL_NAME)
         try:
-            package.assemble(Path(scratch) / whole.name)  # type: ignore[attr-defined]
+            package.assemble(whole)
         except (OSError, ValueError) as wrong:
             raise ModelLoadError(f"the parts of {whole.name} do not join ({wrong}); install them again") from wrong
-        os.replace(Path(scratch) / whole.name, whole)
+        return whole
+    # The package is only looked at: importing it would need a compiled llama.cpp.
+    found = importlib.util.find_spec(model.module)
+    folders = found.submodule_search_locations if found else None
+    files = sorted(file for folder in folders or () for file in Path(folder).rglob("*.gguf"))
+    if not files:
+        raise ModelLoadError(f"{model.package} holds no .gguf file; install it again: {model.install_command}")
+    return files[0]

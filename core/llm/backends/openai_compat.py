@@ -31,6 +31,7 @@ class OpenAICompatBackend:
     """Asks one model of one server."""
 
     is_chat = True
+    facts = None
 
     def __init__(
         self,
@@ -111,6 +112,10 @@ class OpenAICompatBackend:
             extra["top_k"] = sampling.top_k
         if sampling.repetition_penalty != 1:
             extra["repetition_penalty"] = sampling.repetition_penalty
+        if sampling.min_p:
+            extra["min_p"] = sampling.min_p
+        if sampling.logit_bias:
+            extra["logit_bias"] = {str(token_id): value for token_id, value in sampling.logit_bias.items()}
         keywords: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
         if sampling.seed is not None:
             keywords["seed"] = sampling.seed

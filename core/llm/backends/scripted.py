@@ -26,6 +26,8 @@ class ScriptedBackend:
         streams_ended: streams that ran to the end or were closed.
     """
 
+    facts = None
+
     def __init__(
         self,
         answers: str | Sequence[str] | Callable[[Prompt], str],

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import ModelError, PromptTooLong
-from core.llm.backend import Finish, Prompt, SamplingSettings, one_at_a_time
+from core.llm.backend import Finish, ModelFacts, Prompt, SamplingSettings, one_at_a_time
 from core.llm.backends.checkpoint import load_checkpoint
 from core.llm.detokenise import TextAssembler
-from core.llm.sampling import choose_token
 from core.llm.stops import StopCutter
-from core.llm.transcript import render_transcript
+from core.llm.transcript import render_transcript, without_indent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,13 +31,11 @@ TURN_ENDS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|end|>", "<|user|>",
 class TransformersBackend:
     """Runs one checkpoint; requests are served one at a time."""
 
-    def __init__(
-        self, checkpoint: Path | str, *, name: str, bits: int | None = None, device: str | None = None
-    ) -> None:
+    def __init__(self, folder: Path, *, name: str, bits: int | None = None, device: str | None = None) -> None:
         """Load the checkpoint.
 
         Args:
-            checkpoint: a folder, or the name of a repository on the Hugging Face hub.
+            folder: of a Hugging Face checkpoint.
             bits: 16 (bfloat16) or 32; None takes what this machine computes fastest.
             device: where to run it, as torch names devices; None takes a GPU if there is one.
 
@@ -48,12 +45,25 @@ class TransformersBackend:
             SettingsError: bits is neither 16 nor 32.
         """
         self.name = name
-        self._model, self._tokenizer = load_checkpoint(checkpoint, bits=bits, device=device)
+        self._model, self._tokenizer = load_checkpoint(folder, bits=bits, device=device)
         config = self._model.config.get_text_config()
         self.context_tokens: int = getattr(config, "max_position_embeddings", None) or 1 << 20
         self.is_chat: bool = self._tokenizer.chat_template is not None
         self._end_ids = self._find_end_ids()
         self._lock = threading.Lock()
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What the model is made of."""
+        model = self._model
+        memory = model.get_memory_footprint()
+        return ModelFacts(
+            architecture=str(model.config.model_type),
+            bits=8 * model.dtype.itemsize,
+            memory_bytes=memory,
+            bytes_per_token=memory,
+            device=str(model.device),
+        )
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self._encode(prompt)[0])
@@ -63,8 +73,8 @@ class TransformersBackend:
         if len(prompt_ids) >= self.context_tokens:
             raise PromptTooLong(len(prompt_ids), self.context_tokens)
         stops = (*sampling.stop, *format_stops)
-        pieces = one_at_a_time(self._lock, lambda: self._write(prompt_ids, sampling, stops))
-        yield from pieces if isinstance(prompt, str) or self.is_chat else _without_indent(pieces)
+        is_transcript = not isinstance(prompt, str) and not self.is_chat
+        yield from one_at_a_time(self._lock, lambda: self._write(prompt_ids, sampling, stops, is_transcript))
 
     def _encode(self, prompt: Prompt) -> tuple[list[int], tuple[str, ...]]:
         """Ids of the prompt in the model's format, and the stop strings that the format needs."""
@@ -83,25 +93,30 @@ class TransformersBackend:
         return self._tokenizer(text, add_special_tokens=False).input_ids, ()
 
     def _write(
-        self, prompt_ids: list[int], sampling: SamplingSettings, stops: tuple[str, ...]
+        self, prompt_ids: list[int], sampling: SamplingSettings, stops: tuple[str, ...], is_transcript: bool
     ) -> Iterator[str | Finish]:
+        cutter, made = StopCutter(stops), _Made()
+        pieces = self._texts(prompt_ids, sampling, made)
+        for piece in without_indent(pieces) if is_transcript else pieces:
+            yield cutter.feed(piece)
+            if cutter.is_cut:
+                break
+        if text := cutter.flush():
+            yield text
+        yield Finish("stop" if cutter.is_cut or made.is_ended else "length", len(prompt_ids), made.num_tokens)
+
+    def _texts(self, prompt_ids: list[int], sampling: SamplingSettings, made: _Made) -> Iterator[str]:
         assembler = TextAssembler(self._decode, prompt_ids)
-        cutter = StopCutter(stops)
-        num_tokens, reason = 0, "length"
         for token_id in self._tokens(prompt_ids, sampling):
             if token_id is None:
                 yield ""
                 continue
             if token_id in self._end_ids:
-                reason = "stop"
+                made.is_ended = True
                 break
-            num_tokens += 1
-            yield cutter.feed(assembler.add(token_id))
-            if cutter.is_cut:
-                break
-        if text := cutter.feed(assembler.flush()) + cutter.flush():
-            yield text
-        yield Finish("stop" if cutter.is_cut or reason == "stop" else "length", len(prompt_ids), num_tokens)
+            made.num_tokens += 1
+            yield assembler.add(token_id)
+        yield assembler.flush()
 
     def _tokens(self, prompt_ids: list[int], sampling: SamplingSettings) -> Iterator[int | None]:
         """New token ids without end, up to the limits; None after each part of the prompt but the last."""
@@ -116,6 +131,7 @@ class TransformersBackend:
             generator.manual_seed(sampling.seed)
         num_wanted = min(sampling.max_new_tokens, self.context_tokens - len(prompt_ids))
         cache = DynamicCache(config=self._model.config)
+        filters, is_greedy = _filters(sampling), sampling.temperature == 0
         seen = torch.empty(len(prompt_ids) + num_wanted, dtype=torch.long, device=device)
         seen[: len(prompt_ids)] = torch.tensor(prompt_ids, device=device)
         start = 0
@@ -128,7 +144,8 @@ class TransformersBackend:
         for end in range(len(prompt_ids), len(prompt_ids) + num_wanted):
             with torch.inference_mode():
                 logits = self._scores(seen[start:end], cache)
-                token_id = choose_token(logits, seen[:end], sampling, generator)
+                scores = filters(seen[None, :end], logits[None])[0]
+                token_id = int(scores.argmax()) if is_greedy else _draw(scores, generator)
                 seen[end] = token_id
             start = end
             yield token_id
@@ -154,11 +171,36 @@ class TransformersBackend:
         return frozenset(found)
 
 
-def _without_indent(pieces: Iterator[str | Finish]) -> Iterator[str | Finish]:
-    """The same stream without the white space that a transcript's "Assistant:" leaves to the answer."""
-    has_begun = False
-    for piece in pieces:
-        if isinstance(piece, str) and not has_begun:
-            piece = piece.lstrip()
-            has_begun = bool(piece)
-        yield piece
+class _Made:
+    """What one answer has so far."""
+
+    def __init__(self) -> None:
+        self.num_tokens, self.is_ended = 0, False
+
+
+def _filters(sampling: SamplingSettings) -> Any:
+    """What transformers does to scores before a token is chosen, in the order of its ``generate``."""
+    from transformers import generation
+
+    filters: Any = generation.LogitsProcessorList()
+    if sampling.logit_bias:
+        bias: list[list[list[int] | float]] = [[[token_id], float(at)] for token_id, at in sampling.logit_bias.items()]
+        filters.append(generation.SequenceBiasLogitsProcessor(bias))
+    if sampling.repetition_penalty != 1:
+        filters.append(generation.RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    if sampling.temperature == 0:
+        return filters
+    filters.append(generation.TemperatureLogitsWarper(float(sampling.temperature)))
+    if sampling.top_k:
+        filters.append(generation.TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        filters.append(generation.TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p > 0:
+        filters.append(generation.MinPLogitsWarper(sampling.min_p))
+    return filters
+
+
+def _draw(scores: Tensor, generator: Any) -> int:
+    import torch
+
+    return int(torch.multinomial(torch.softmax(scores, dim=-1), 1, generator=generator))
