@@ -1,9 +1,10 @@
 """Decode one token as fast as torch can without compiling: few operators, written in place where that is allowed.
 
 It computes what ``Decoder.hidden`` computes for one sequence and one token; a test holds the two together. What eager
-torch costs here is the number of operators, not arithmetic, so: a root mean square is a layer norm of the vector beside
-its negative (which has no mean), rotary pairs turn as complex numbers, and attention is two batched products, since
-torch's own ``rms_norm`` and ``scaled_dot_product_attention`` take longer for one query.
+torch costs here is the number of operators, not arithmetic, so: a sum of squares is a product of a row with itself, the
+heads are normed as the layer norm of each beside its negative (which has no mean), rotary pairs turn as complex
+numbers, and attention is two batched products, since torch's own ``rms_norm`` and ``scaled_dot_product_attention`` take
+longer for one query.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.engine.cache import StaticCache
-from core.model.blocks import RMSNorm
+from core.engine.network import EngineLinear
+from core.engine.weights import Product
+from core.model.blocks import Attention, LayerNorm, RMSNorm
 from core.model.config import DecoderConfig
 from core.model.decoder import Decoder, DecoderLayer
 
@@ -32,6 +35,7 @@ class StepDecoder:
         self.decoder, self.config = decoder, decoder.config
         self._layers = [_StepLayer(self.config, number, layer) for number, layer in enumerate(decoder.layers)]
         self._final_norm = _fast_norm(decoder.final_norm)
+        self._head = _product(decoder.head, decoder.final_norm)
         self._full = _Angles(decoder.rotary_frequencies)
         config = self.config
         self._local = _Angles(decoder.local_frequencies) if config.local_rotary else self._full
@@ -51,71 +55,69 @@ class StepDecoder:
         for layer in self._layers:
             x = layer(x, local if layer.slides else full, cache)
         cache.advance(1)
-        logits: Tensor = self.decoder.head(self._final_norm(x))[0]
-        return logits
+        return self._head(self._final_norm(x))[0]
 
 
 class _StepLayer:
     def __init__(self, config: DecoderConfig, number: int, layer: nn.Module) -> None:
         assert isinstance(layer, DecoderLayer)
-        self.config, self.number, self.slides = config, number, config.slides(number)
+        self.number, self.slides = number, config.slides(number)
         self.window = config.sliding_window if self.slides else None
-        self.attention, self.mlp = layer.attention, layer.mlp
+        self.residual, self.residual_scale = config.residual, config.residual_scale
         self.attention_norm = _fast_norm(layer.attention_norm)
-        self.mlp_norm = _fast_norm(layer.mlp_norm) if config.residual != "parallel" else None
+        self.qkv = _product(layer.attention.qkv, layer.attention_norm)
+        self.out = _product(layer.attention.out, None)
+        mlp_norm = layer.attention_norm if config.residual == "parallel" else layer.mlp_norm
+        self.mlp_norm = _fast_norm(mlp_norm)
+        self.up, self.down = _product(layer.mlp.up, mlp_norm), _product(layer.mlp.down, None)
+        self.has_post_norms = config.has_post_norms
         if config.has_post_norms:
             self.post_attention_norm = _fast_norm(layer.post_attention_norm)
             self.post_mlp_norm = _fast_norm(layer.post_mlp_norm)
+        self.num_heads, self.num_kv_heads, self.head_dim = config.num_heads, config.num_kv_heads, config.head_dim
         self.turned = config.num_heads + config.num_kv_heads
         self.pairs = config.rotary.dims // 2
-        self.group = config.num_heads // config.num_kv_heads
-        if config.has_qk_norm:
-            self.q_norm, self.k_norm = _fast_norm(layer.attention.q_norm), _fast_norm(layer.attention.k_norm)
+        self.grouped = (config.num_kv_heads, config.num_heads // config.num_kv_heads, config.head_dim)
+        self.scale, self.unused = config.softmax_scale, torch.zeros(1)
+        self.qk_norm = _norm_of_heads(config, layer.attention) if config.has_qk_norm else None
+        self.is_gated, self.is_silu = config.is_gated, config.activation == "silu"
 
     def __call__(self, x: Tensor, angles: Tensor, cache: StaticCache) -> Tensor:
-        config = self.config
         normed = self.attention_norm(x)
         attended = self._attend(normed, angles, cache)
-        if config.residual == "plain" and self.mlp_norm is not None:
-            if config.has_post_norms:
-                x = x + self.post_attention_norm(attended)
-                return x + self.post_mlp_norm(self._raise(self.mlp_norm(x)))
-            x = x + attended
-            return x + self._raise(self.mlp_norm(x))
-        if self.mlp_norm is None:
-            return x + attended + self._raise(normed)
-        x = torch.add(attended, normed, alpha=config.residual_scale)
+        if self.residual == "plain":
+            if self.has_post_norms:
+                x = self.post_attention_norm(attended).add_(x)
+                return self.post_mlp_norm(self._raise(self.mlp_norm(x))).add_(x)
+            x = attended.add_(x)
+            return self._raise(self.mlp_norm(x)).add_(x)
+        if self.residual == "parallel":
+            return attended.add_(x).add_(self._raise(normed))
+        x = attended.add_(normed, alpha=self.residual_scale)
         normed = self.mlp_norm(x)
-        return torch.add(self._raise(normed), normed, alpha=config.residual_scale)
+        return self._raise(normed).add_(normed, alpha=self.residual_scale)
 
     def _attend(self, x: Tensor, angles: Tensor, cache: StaticCache) -> Tensor:
-        config, number, length = self.config, self.number, cache.length
-        heads = self.attention.qkv(x).view(-1, config.head_dim)
-        if config.has_qk_norm:
-            queries, keys, values = heads.split([config.num_heads, config.num_kv_heads, config.num_kv_heads])
-            heads = torch.cat([self.q_norm(queries), self.k_norm(keys), values])
-        torch.view_as_complex(heads.view(len(heads), -1, 2))[: self.turned, : self.pairs].mul_(angles)
-        keys, values = cache.keys[number][0], cache.values[number][0]
-        keys[:, length].copy_(heads[config.num_heads : self.turned])
-        values[:, length].copy_(heads[self.turned :])
+        length, turned = cache.length, self.turned
+        heads = self.qkv(x).view(-1, self.head_dim)
+        if self.qk_norm is not None:
+            self.qk_norm(heads[:turned])
+        torch.view_as_complex(heads.view(len(heads), -1, 2))[:turned, : self.pairs].mul_(angles)
+        both, keys, values = cache.first[self.number]
+        both.select(1, length).copy_(heads[self.num_heads :])
         start = max(0, length + 1 - self.window) if self.window else 0
-        queries = heads[: config.num_heads].view(config.num_kv_heads, self.group, config.head_dim)
-        scores = queries.bmm(keys[:, start : length + 1].transpose(1, 2)).mul_(config.softmax_scale)
-        attended = scores.softmax(-1).bmm(values[:, start : length + 1])
-        out: Tensor = self.attention.out(attended.view(1, -1))
-        return out
+        count = length + 1 - start
+        queries = heads[: self.num_heads].view(self.grouped)
+        scores = torch.baddbmm(self.unused, queries, keys.narrow(2, start, count), beta=0, alpha=self.scale)
+        return self.out(torch.bmm(torch.softmax(scores, -1), values.narrow(1, start, count)).view(1, -1))
 
     def _raise(self, x: Tensor) -> Tensor:
-        config = self.config
-        raised = self.mlp.up(x)
-        if config.is_gated:
-            gate, raised = raised.chunk(2, dim=-1)
-            gate = F.silu(gate) if config.activation == "silu" else F.gelu(gate, approximate="tanh")
-            raised = gate.mul_(raised)
-        else:
-            raised = F.silu(raised) if config.activation == "silu" else F.gelu(raised, approximate="tanh")
-        down: Tensor = self.mlp.down(raised)
-        return down
+        raised = self.up(x)
+        if not self.is_gated:
+            return self.down(F.silu(raised) if self.is_silu else F.gelu(raised, approximate="tanh"))
+        gate, raised = raised.chunk(2, dim=-1)
+        gate = F.silu(gate) if self.is_silu else F.gelu(gate, approximate="tanh")
+        return self.down(gate.mul_(raised))
 
 
 class _Angles:
@@ -139,14 +141,47 @@ class _Angles:
         return torch.complex(angles.cos(), angles.sin())
 
 
+def _product(linear: nn.Module, norm: nn.Module | None) -> Product:
+    """A linear layer's product of one row.
+
+    Args:
+        norm: what the row comes from, which bounds its numbers; None: anything.
+    """
+    assert isinstance(linear, EngineLinear)
+    product, bias = linear.weight.one_row(None if norm is None else _largest_output(norm)), linear.bias
+    return product if bias is None else lambda x: product(x).add_(bias)
+
+
+def _largest_output(norm: nn.Module) -> float:
+    """No number that a norm gives is larger: all of a row's length may lie in one channel."""
+    if isinstance(norm, RMSNorm):
+        return len(norm.weight) ** 0.5 * float((norm.weight + norm.offset).abs().max())
+    assert isinstance(norm, LayerNorm)
+    return len(norm.weight) ** 0.5 * float(norm.weight.abs().max()) + float(norm.bias.abs().max())
+
+
+def _norm_of_heads(config: DecoderConfig, attention: Attention) -> Callable[[Tensor], None]:
+    """Norms the queries and keys of one token in place, all heads at once."""
+    q_norm, k_norm = attention.q_norm, attention.k_norm
+    assert isinstance(q_norm, RMSNorm) and isinstance(k_norm, RMSNorm)
+    norms = [q_norm] * config.num_heads + [k_norm] * config.num_kv_heads
+    dim, epsilon = config.head_dim, q_norm.epsilon
+    weight = torch.stack([norm.weight + norm.offset for norm in norms])
+
+    def normed(heads: Tensor) -> None:
+        doubled = torch.layer_norm(torch.cat([heads, -heads], dim=-1), (2 * dim,), None, None, epsilon)
+        torch.mul(doubled[:, :dim], weight, out=heads)
+
+    return normed
+
+
 def _fast_norm(norm: nn.Module) -> Norm:
     if not isinstance(norm, RMSNorm):
         return norm
-    weight, epsilon = (norm.weight + norm.offset).repeat(2), norm.epsilon
-    shape, dim = weight.shape, len(norm.weight)
+    weight, dim = norm.weight + norm.offset, len(norm.weight)
+    scaled, floor = weight * dim**0.5, torch.full((1, 1), dim * norm.epsilon)
 
     def normed(x: Tensor) -> Tensor:
-        doubled = torch.cat([x, -x], dim=-1)
-        return torch.layer_norm(doubled, shape, weight, None, epsilon)[..., :dim]
+        return torch.mul(x, scaled).mul_(torch.addmm(floor, x, x.t()).rsqrt_())
 
     return normed

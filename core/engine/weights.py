@@ -7,7 +7,7 @@ float32, whatever they compute in. Nothing here knows a layer or a checkpoint.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
@@ -16,12 +16,14 @@ from torch.nn import functional as F
 
 from core.engine.lowbit import INT4_MIDDLE
 
-__all__ = ["FloatWeight", "Int4Weight", "Int8Weight", "Use", "Weight", "restore_weight"]
+__all__ = ["FloatWeight", "Int4Weight", "Int8Weight", "Product", "Use", "Weight", "restore_weight"]
 
+Product: TypeAlias = Callable[[Tensor], Tensor]
 Use: TypeAlias = Literal["rows", "product", "both"]
 
 INT4_ROWS = 64
 """Rows in a block of torch's packed 4-bit layout on a CPU with AVX-512."""
+TINY = 1e-30
 WIDEN_FROM_TOKENS = 64
 """From so many tokens on, widening a 4-bit matrix once should be cheaper than its own product."""
 
@@ -35,6 +37,15 @@ class Weight(Protocol):
 
     def __call__(self, x: Tensor) -> Tensor:
         """x W^T in float32, (tokens, rows), for x in float32, (tokens, columns)."""
+
+    def one_row(self, bound: float | None) -> Product:
+        """The same for a single token, as fast as it can be made.
+
+        The product keeps buffers of its own, so it serves one caller at a time.
+
+        Args:
+            bound: no number of x is larger, in magnitude; None: that is not known.
+        """
 
     def take(self, ids: Tensor) -> Tensor:
         """These rows in float32, (..., columns)."""
@@ -62,6 +73,9 @@ class FloatWeight:
 
     def __call__(self, x: Tensor) -> Tensor:
         return F.linear(x.to(self.matrix.dtype), self.matrix).float()
+
+    def one_row(self, bound: float | None) -> Product:
+        return self
 
     def take(self, ids: Tensor) -> Tensor:
         return F.embedding(ids, self.matrix).float()
@@ -102,10 +116,7 @@ class Int8Weight:
         has_kernel = codes.device.type == "cpu" and "fbgemm" in _quantized_engines()
         self._packed = self._pack(codes) if has_kernel and use != "rows" else None
         self._codes = codes if use != "product" or self._packed is None else None
-        self._fine = torch.tensor([[1.0], [2.0 * self._limit]])
         self._padded_columns = -(-(self.columns + 2) // 32) * 32
-        self._one = torch.zeros(2, self._padded_columns)
-        self._set_ends(self._one)
 
     @property
     def codes(self) -> Tensor:
@@ -135,8 +146,6 @@ class Int8Weight:
     def __call__(self, x: Tensor) -> Tensor:
         if self._packed is None:
             return F.linear(x, self._values())
-        if len(x) == 1:
-            return self._multiply_one(x)
         largest = x.abs().amax(-1, keepdim=True).clamp_(min=1e-30)
         scaled = x * (self._limit / largest)
         both = x.new_zeros(2 * len(x), self._padded_columns)
@@ -146,14 +155,35 @@ class Int8Weight:
         coarse, fine = torch.ops.quantized.linear_dynamic(both, self._packed, self._narrow).chunk(2)
         return torch.add(coarse, fine, alpha=0.5 / self._limit).mul_(largest / self._limit)
 
-    def _multiply_one(self, x: Tensor) -> Tensor:
-        largest = torch.linalg.vector_norm(x, torch.inf).clamp_(min=1e-30)
-        factors = self._fine * (self._limit / largest)
-        view = self._one[:, : self.columns]
-        torch.mul(factors, x, out=view)
-        view[1].sub_(view[0].round(), alpha=2 * self._limit)
-        product: Tensor = torch.ops.quantized.linear_dynamic(self._one, self._packed, self._narrow)
-        return factors.reciprocal_().t().mm(product)
+    def one_row(self, bound: float | None) -> Product:
+        if self._packed is None:
+            return self
+        limit, packed, narrow = self._limit, self._packed, self._narrow
+        multiply = torch.ops.quantized.linear_dynamic.default
+        both = torch.zeros(2, self._padded_columns)
+        self._set_ends(both)
+        view = both[:, : self.columns]
+        coarse, fine, rounded = view[:1], view[1:], torch.empty(1, self.columns)
+        steps = torch.tensor([[limit], [2 * limit * limit]])
+
+        def split(x: Tensor, factors: Tensor, back: Tensor) -> Tensor:
+            torch.mul(x, factors, out=view)
+            torch.round(coarse, out=rounded)
+            fine.sub_(rounded, alpha=2 * limit)
+            return torch.mm(back, multiply(both, packed, narrow))
+
+        if bound is not None:
+            # Two passes resolve a thousandth of what one does, so a range that is too wide costs nothing that counts.
+            factors = steps / bound
+            back = (1 / factors).t().contiguous()
+            return lambda x: split(x, factors, back)
+        backs = (1 / steps).t().contiguous()
+
+        def product(x: Tensor) -> Tensor:
+            largest = x.abs().max().clamp_(min=TINY)
+            return split(x, steps / largest, backs * largest)
+
+        return product
 
     def _values(self) -> Tensor:
         return (self.codes.float() - self.zero.float()[:, None]) * self.scale[:, None]
@@ -203,6 +233,15 @@ class Int4Weight:
         else:
             product = short @ self._widened()
         return product[:, : self.rows].float()
+
+    def one_row(self, bound: float | None) -> Product:
+        if not self._has_kernel or self._padded_columns != self.columns:
+            return self
+        multiply, short = torch._weight_int4pack_mm_for_cpu, torch.empty(1, self.columns, dtype=torch.bfloat16)
+        packed, pairs, group_size, rows = self._for_kernel, self.pairs, self.group_size, self.rows
+        if pairs.shape[1] == rows:
+            return lambda x: multiply(short.copy_(x), packed, group_size, pairs).float()
+        return lambda x: multiply(short.copy_(x), packed, group_size, pairs)[:, :rows].float()
 
     def _widened(self) -> Tensor:
         """W^T in bfloat16, (padded columns, padded rows)."""
