@@ -23,7 +23,7 @@ class StaticCache:
         both: one tensor a layer, (batch, 2 * kv_heads, room, head_dim), keys before values, so that a token's are
             written at once. float32: on a CPU the products of one query take nearly twice as long in bfloat16.
         keys, values: the halves of each.
-        first: of each layer for the first sequence: both, the keys as (kv_heads, head_dim, room), and the values.
+        first: of each layer the three for the first sequence.
     """
 
     def __init__(self, config: DecoderConfig, *, batch: int = 1, room: int = FIRST_ROOM) -> None:
@@ -36,8 +36,7 @@ class StaticCache:
         self.keys = [store[:, : self.config.num_kv_heads] for store in both]
         self.values = [store[:, self.config.num_kv_heads :] for store in both]
         self.first = [
-            (store[0], keys[0].transpose(1, 2), values[0])
-            for store, keys, values in zip(both, self.keys, self.values, strict=True)
+            (one[0], keys[0], values[0]) for one, keys, values in zip(both, self.keys, self.values, strict=True)
         ]
 
     def seed(self, start: list[tuple[Tensor, Tensor]]) -> None:

@@ -18,13 +18,14 @@ from torch.nn import functional as F
 from core.engine.cache import StaticCache
 from core.engine.network import EngineLinear
 from core.engine.weights import Product
-from core.model.blocks import Attention, LayerNorm, RMSNorm
+from core.model.blocks import Attention, RMSNorm
 from core.model.config import DecoderConfig
 from core.model.decoder import Decoder, DecoderLayer
 
 __all__ = ["StepDecoder"]
 
 FIRST_ANGLES = 1024
+LONG_COLUMNS = 160
 Norm = Callable[[Tensor], Tensor]
 
 
@@ -35,7 +36,7 @@ class StepDecoder:
         self.decoder, self.config = decoder, decoder.config
         self._layers = [_StepLayer(self.config, number, layer) for number, layer in enumerate(decoder.layers)]
         self._final_norm = _fast_norm(decoder.final_norm)
-        self._head = _product(decoder.head, decoder.final_norm)
+        self._head = _product(decoder.head)
         self._full = _Angles(decoder.rotary_frequencies)
         config = self.config
         self._local = _Angles(decoder.local_frequencies) if config.local_rotary else self._full
@@ -65,11 +66,11 @@ class _StepLayer:
         self.window = config.sliding_window if self.slides else None
         self.residual, self.residual_scale = config.residual, config.residual_scale
         self.attention_norm = _fast_norm(layer.attention_norm)
-        self.qkv = _product(layer.attention.qkv, layer.attention_norm)
-        self.out = _product(layer.attention.out, None)
+        self.qkv = _product(layer.attention.qkv)
+        self.out = _product(layer.attention.out)
         mlp_norm = layer.attention_norm if config.residual == "parallel" else layer.mlp_norm
         self.mlp_norm = _fast_norm(mlp_norm)
-        self.up, self.down = _product(layer.mlp.up, mlp_norm), _product(layer.mlp.down, None)
+        self.up, self.down = _product(layer.mlp.up), _product(layer.mlp.down)
         self.has_post_norms = config.has_post_norms
         if config.has_post_norms:
             self.post_attention_norm = _fast_norm(layer.post_attention_norm)
@@ -108,8 +109,19 @@ class _StepLayer:
         start = max(0, length + 1 - self.window) if self.window else 0
         count = length + 1 - start
         queries = heads[: self.num_heads].view(self.grouped)
-        scores = torch.baddbmm(self.unused, queries, keys.narrow(2, start, count), beta=0, alpha=self.scale)
-        return self.out(torch.bmm(torch.softmax(scores, -1), values.narrow(1, start, count)).view(1, -1))
+        keys, values = keys.narrow(1, start, count), values.narrow(1, start, count)
+        if self.num_kv_heads == 1 and count >= LONG_COLUMNS:
+            return self.out(self._attend_far(queries, keys, values))
+        scores = torch.baddbmm(self.unused, queries, keys.transpose(1, 2), beta=0, alpha=self.scale)
+        return self.out(torch.bmm(torch.softmax(scores, -1), values).view(1, -1))
+
+    def _attend_far(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """The same where one head of keys serves all queries: with many columns a product of few rows is slow."""
+        scores = torch.baddbmm(self.unused, keys, queries.transpose(1, 2), beta=0, alpha=self.scale)
+        shares = torch.softmax(scores.transpose(1, 2), -1)
+        # Halves of the head as a batch of two, so that both threads have work.
+        halves = values[0].unflatten(1, (2, -1)).transpose(0, 1)
+        return torch.bmm(shares.expand(2, -1, -1), halves).transpose(0, 1).reshape(1, -1)
 
     def _raise(self, x: Tensor) -> Tensor:
         raised = self.up(x)
@@ -141,23 +153,11 @@ class _Angles:
         return torch.complex(angles.cos(), angles.sin())
 
 
-def _product(linear: nn.Module, norm: nn.Module | None) -> Product:
-    """A linear layer's product of one row.
-
-    Args:
-        norm: what the row comes from, which bounds its numbers; None: anything.
-    """
+def _product(linear: nn.Module) -> Product:
+    """A linear layer's product of one row."""
     assert isinstance(linear, EngineLinear)
-    product, bias = linear.weight.one_row(None if norm is None else _largest_output(norm)), linear.bias
+    product, bias = linear.weight.one_row(), linear.bias
     return product if bias is None else lambda x: product(x).add_(bias)
-
-
-def _largest_output(norm: nn.Module) -> float:
-    """No number that a norm gives is larger: all of a row's length may lie in one channel."""
-    if isinstance(norm, RMSNorm):
-        return len(norm.weight) ** 0.5 * float((norm.weight + norm.offset).abs().max())
-    assert isinstance(norm, LayerNorm)
-    return len(norm.weight) ** 0.5 * float(norm.weight.abs().max()) + float(norm.bias.abs().max())
 
 
 def _norm_of_heads(config: DecoderConfig, attention: Attention) -> Callable[[Tensor], None]:

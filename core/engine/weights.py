@@ -38,13 +38,10 @@ class Weight(Protocol):
     def __call__(self, x: Tensor) -> Tensor:
         """x W^T in float32, (tokens, rows), for x in float32, (tokens, columns)."""
 
-    def one_row(self, bound: float | None) -> Product:
+    def one_row(self) -> Product:
         """The same for a single token, as fast as it can be made.
 
         The product keeps buffers of its own, so it serves one caller at a time.
-
-        Args:
-            bound: no number of x is larger, in magnitude; None: that is not known.
         """
 
     def take(self, ids: Tensor) -> Tensor:
@@ -74,7 +71,7 @@ class FloatWeight:
     def __call__(self, x: Tensor) -> Tensor:
         return F.linear(x.to(self.matrix.dtype), self.matrix).float()
 
-    def one_row(self, bound: float | None) -> Product:
+    def one_row(self) -> Product:
         return self
 
     def take(self, ids: Tensor) -> Tensor:
@@ -155,7 +152,7 @@ class Int8Weight:
         coarse, fine = torch.ops.quantized.linear_dynamic(both, self._packed, self._narrow).chunk(2)
         return torch.add(coarse, fine, alpha=0.5 / self._limit).mul_(largest / self._limit)
 
-    def one_row(self, bound: float | None) -> Product:
+    def one_row(self) -> Product:
         if self._packed is None:
             return self
         limit, packed, narrow = self._limit, self._packed, self._narrow
@@ -164,24 +161,19 @@ class Int8Weight:
         self._set_ends(both)
         view = both[:, : self.columns]
         coarse, fine, rounded = view[:1], view[1:], torch.empty(1, self.columns)
+        # One number more, which is not zero, so that the largest never is.
+        sizes = torch.full((1, self.columns + 1), TINY)
+        own_sizes = sizes[:, : self.columns]
         steps = torch.tensor([[limit], [2 * limit * limit]])
-
-        def split(x: Tensor, factors: Tensor, back: Tensor) -> Tensor:
-            torch.mul(x, factors, out=view)
-            torch.round(coarse, out=rounded)
-            fine.sub_(rounded, alpha=2 * limit)
-            return torch.mm(back, multiply(both, packed, narrow))
-
-        if bound is not None:
-            # Two passes resolve a thousandth of what one does, so a range that is too wide costs nothing that counts.
-            factors = steps / bound
-            back = (1 / factors).t().contiguous()
-            return lambda x: split(x, factors, back)
         backs = (1 / steps).t().contiguous()
 
         def product(x: Tensor) -> Tensor:
-            largest = x.abs().max().clamp_(min=TINY)
-            return split(x, steps / largest, backs * largest)
+            torch.abs(x, out=own_sizes)
+            largest = sizes.max()
+            torch.mul(x, steps / largest, out=view)
+            torch.round(coarse, out=rounded)
+            fine.sub_(rounded, alpha=2 * limit)
+            return torch.mm(backs * largest, multiply(both, packed, narrow))
 
         return product
 
@@ -234,7 +226,7 @@ class Int4Weight:
             product = short @ self._widened()
         return product[:, : self.rows].float()
 
-    def one_row(self, bound: float | None) -> Product:
+    def one_row(self) -> Product:
         if not self._has_kernel or self._padded_columns != self.columns:
             return self
         multiply, short = torch._weight_int4pack_mm_for_cpu, torch.empty(1, self.columns, dtype=torch.bfloat16)
