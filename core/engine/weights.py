@@ -143,14 +143,16 @@ class Int8Weight:
     def __call__(self, x: Tensor) -> Tensor:
         if self._packed is None:
             return F.linear(x, self._values())
-        largest = x.abs().amax(-1, keepdim=True).clamp_(min=1e-30)
-        scaled = x * (self._limit / largest)
-        both = x.new_zeros(2 * len(x), self._padded_columns)
+        count, limit = len(x), self._limit
+        largest = x.abs().amax(-1, keepdim=True).clamp_(min=TINY)
+        both = x.new_empty(2 * count, self._padded_columns)
+        both[:, self.columns :] = 0
         self._set_ends(both)
-        both[: len(x), : self.columns] = scaled
-        both[len(x) :, : self.columns] = (scaled - scaled.round()) * (2 * self._limit)
-        coarse, fine = torch.ops.quantized.linear_dynamic(both, self._packed, self._narrow).chunk(2)
-        return torch.add(coarse, fine, alpha=0.5 / self._limit).mul_(largest / self._limit)
+        coarse, fine = both[:count, : self.columns], both[count:, : self.columns]
+        torch.mul(x, limit / largest, out=coarse)
+        torch.sub(coarse, coarse.round(), out=fine).mul_(2 * limit)
+        product = torch.ops.quantized.linear_dynamic(both, self._packed, self._narrow)
+        return product[:count].add_(product[count:], alpha=0.5 / limit).mul_(largest / limit)
 
     def one_row(self) -> Product:
         if self._packed is None:

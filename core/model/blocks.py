@@ -52,9 +52,8 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)
-        return (normed * (self.weight.float() + self.offset)).to(x.dtype)
+        weight = self.weight.float() + self.offset
+        return F.rms_norm(x.float(), weight.shape, weight, self.epsilon).to(x.dtype)
 
 
 class LayerNorm(nn.Module):

@@ -66,17 +66,18 @@ def apply_rotary(rotary: RotaryConfig, x: Tensor, cos: Tensor, sin: Tensor) -> T
     """
     head, rest = x[..., : rotary.dims].float(), x[..., rotary.dims :]
     if rotary.pairing == "adjacent":
-        first, second = head[..., 0::2], head[..., 1::2]
-    elif rotary.two_rows:
+        # A pair is a complex number, and so is its turn: one product in the place of six operators.
+        pairs = torch.view_as_complex(head.unflatten(-1, (-1, 2)))
+        joined = torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2).to(x.dtype)
+        return torch.cat([joined, rest], dim=-1) if rest.shape[-1] else joined
+    if rotary.two_rows:
         # Halves inside each half of the head, so the pairs are (i, i + dims / 4) twice.
         quarters = head.unflatten(-1, (2, 2, -1))
         first, second = quarters[..., 0, :].flatten(-2), quarters[..., 1, :].flatten(-2)
     else:
         first, second = head.chunk(2, dim=-1)
     turned = first * cos - second * sin, second * cos + first * sin
-    if rotary.pairing == "adjacent":
-        joined = torch.stack(turned, dim=-1).flatten(-2)
-    elif rotary.two_rows:
+    if rotary.two_rows:
         joined = torch.stack([part.unflatten(-1, (2, -1)) for part in turned], dim=-2).flatten(-3)
     else:
         joined = torch.cat(turned, dim=-1)
