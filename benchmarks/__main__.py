@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import answers, library
+from benchmarks import answers, chatglm2, engine, library, perplexity
 
 __all__ = ["BENCHMARKS", "main"]
 
@@ -28,6 +28,9 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "search": library.search,
     "recall": library.recall,
     "fence": library.fence,
+    "engine": engine.engine,
+    "perplexity": perplexity.perplexity,
+    "chatglm2": chatglm2.chatglm2,
     "citations": answers.citations,
     "refusals": answers.refusals,
 }

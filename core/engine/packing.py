@@ -19,6 +19,7 @@ from core.errors import ModelLoadError
 __all__ = ["Kind", "WeightBuilder"]
 
 Kind = Literal["float32", "bfloat16", "float16", "int8", "int4"]
+TINY = 1e-30
 CHUNK_VALUES = 1 << 20
 """Values rounded at once; the fit needs some ten times their bytes, which must stay small beside a shard."""
 
@@ -30,6 +31,8 @@ class WeightBuilder:
         group_size: columns that share a scale in 4 bits.
         symmetric: 8-bit rows have their zero in the middle.
         use: what will be asked of the weight.
+        balances_columns: 8-bit rows are rounded after each column was divided by the root of its largest number. A wide
+            column would otherwise coarsen every row: this takes most of what 8 bits cost Gemma's embedding.
     """
 
     def __init__(
@@ -41,7 +44,10 @@ class WeightBuilder:
         group_size: int = 32,
         symmetric: bool = False,
         use: Use = "both",
+        balances_columns: bool = False,
     ) -> None:
+        self.balances_columns = balances_columns
+        self._column_scale: Tensor | None = None
         self.rows, self.columns, self.kind = rows, columns, kind
         self.symmetric, self.group_size, self.use = symmetric, group_size, use
         self._filled = 0
@@ -67,6 +73,11 @@ class WeightBuilder:
             ModelLoadError: a value is not finite; the message gives ``name``.
         """
         per_chunk = max(1, CHUNK_VALUES // self.columns)
+        # Columns can only be balanced where all rows are at hand at once, as those of an embedding are.
+        if self.kind == "int8" and self.balances_columns and len(values) == self.rows:
+            largest = torch.stack([part.float().abs().amax(0) for part in values.split(per_chunk)]).amax(0)
+            scale = largest.clamp(min=TINY).sqrt()
+            self._column_scale = scale / scale.mean()
         for first in range(0, len(values), per_chunk):
             chunk = values[first : first + per_chunk].float()
             if not bool(torch.isfinite(chunk).all()):
@@ -85,7 +96,7 @@ class WeightBuilder:
         if self.kind == "int4":
             return Int4Weight(self._codes, self._pairs, rows=self.rows, columns=self.columns)
         if self.kind == "int8":
-            return Int8Weight(self._codes, self._scale, self._zero, use=self.use)
+            return Int8Weight(self._codes, self._scale, self._zero, use=self.use, column_scale=self._column_scale)
         return FloatWeight(self._codes)
 
     def _store(self, start: int, chunk: Tensor) -> None:
@@ -94,7 +105,8 @@ class WeightBuilder:
             padded = F.pad(chunk, (0, self._padded - self.columns))
             self._store_int4(start, *fit_int4(padded, group_size=self.group_size))
         elif self.kind == "int8":
-            rounded = quantize(chunk, bits=8, symmetric=self.symmetric)
+            balanced = chunk if self._column_scale is None else chunk / self._column_scale
+            rounded = quantize(balanced, bits=8, symmetric=self.symmetric)
             self._codes[start:stop] = (rounded.codes.to(torch.int16) - 128).to(torch.int8)
             self._scale[start:stop] = rounded.scale[:, 0]
             self._zero[start:stop] = (rounded.zero[:, 0] - 128).to(torch.int8)

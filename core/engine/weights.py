@@ -102,13 +102,17 @@ class Int8Weight:
         scale: float32, (rows,).
         zero: int8, (rows,), likewise less 128.
         use: what will be asked of it; an embedding that is no head needs no product, and most matrices no rows.
+        column_scale: float32, (columns,), by which the columns were divided before their rows were rounded; None: they
+            were not.
     """
 
     kind = "int8"
 
-    def __init__(self, codes: Tensor, scale: Tensor, zero: Tensor, *, use: Use = "both") -> None:
+    def __init__(
+        self, codes: Tensor, scale: Tensor, zero: Tensor, *, use: Use = "both", column_scale: Tensor | None = None
+    ) -> None:
         self.rows, self.columns = codes.shape
-        self.scale, self.zero = scale, zero
+        self.scale, self.zero, self.column_scale = scale, zero, column_scale
         self._limit, self._narrow = _fbgemm_range()
         has_kernel = codes.device.type == "cpu" and "fbgemm" in _quantized_engines()
         self._packed = self._pack(codes) if has_kernel and use != "rows" else None
@@ -143,6 +147,8 @@ class Int8Weight:
     def __call__(self, x: Tensor) -> Tensor:
         if self._packed is None:
             return F.linear(x, self._values())
+        if self.column_scale is not None:
+            x = x * self.column_scale
         count, limit = len(x), self._limit
         largest = x.abs().amax(-1, keepdim=True).clamp_(min=TINY)
         both = x.new_empty(2 * count, self._padded_columns)
@@ -177,17 +183,21 @@ class Int8Weight:
             fine.sub_(rounded, alpha=2 * limit)
             return torch.mm(backs * largest, multiply(both, packed, narrow))
 
-        return product
+        column_scale = self.column_scale
+        return product if column_scale is None else lambda x: product(x * column_scale)
 
     def _values(self) -> Tensor:
-        return (self.codes.float() - self.zero.float()[:, None]) * self.scale[:, None]
+        values = (self.codes.float() - self.zero.float()[:, None]) * self.scale[:, None]
+        return values if self.column_scale is None else values * self.column_scale
 
     def take(self, ids: Tensor) -> Tensor:
         codes = F.embedding(ids, self.codes).float()
-        return (codes - self.zero[ids].float()[..., None]) * self.scale[ids][..., None]
+        values = (codes - self.zero[ids].float()[..., None]) * self.scale[ids][..., None]
+        return values if self.column_scale is None else values * self.column_scale
 
     def arrays(self) -> dict[str, Tensor]:
-        return {"codes": self.codes, "scale": self.scale, "zero": self.zero}
+        arrays = {"codes": self.codes, "scale": self.scale, "zero": self.zero}
+        return arrays if self.column_scale is None else {**arrays, "column_scale": self.column_scale}
 
     @property
     def num_bytes(self) -> int:
@@ -280,7 +290,8 @@ def restore_weight(kind: str, arrays: Mapping[str, Tensor], *, rows: int, column
     if kind == "float":
         return FloatWeight(arrays["matrix"])
     if kind == "int8":
-        return Int8Weight(arrays["codes"], arrays["scale"], arrays["zero"], use=use)
+        scales = arrays.get("column_scale")
+        return Int8Weight(arrays["codes"], arrays["scale"], arrays["zero"], use=use, column_scale=scales)
     return Int4Weight(arrays["packed"], arrays["pairs"], rows=rows, columns=columns)
 
 
