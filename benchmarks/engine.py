@@ -24,6 +24,7 @@ RIVALS, WORK = ROOT / "build" / "rivals", ROOT / "build" / "bench"
 PROBE = Path(__file__).with_name("speed_probe.py")
 PACKAGES = {"llama_cpp": "llama-cpp-python==0.3.36", "ftllm": "ftllm"}
 THREADS, ROUNDS, PROMPT_TOKENS = 2, 3, 512
+TIMEOUT_S = 300
 Q8_0 = 7
 """llama.cpp's number for this kind of file."""
 
@@ -97,11 +98,16 @@ def _run(name: str, file: Path | None, bits: int) -> dict[str, Any]:
         return {"error": f"{name} cannot be installed here; see build/rivals.log"}
     command = [str(python), str(PROBE), name, str(file), str(THREADS), str(bits)]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return {"error": f"no answer after {TIMEOUT_S} s"}
+    last = ["", *done.stdout.strip().splitlines()][-1]
+    if done.returncode or not last.startswith("{"):
+        lines = f"nothing\n{done.stderr}\n{done.stdout}".strip().splitlines()
+        said = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1])
         return {"error": f"ended with status {done.returncode}, saying: {said[-300:]}"}
-    measured: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    measured: dict[str, Any] = json.loads(last)
     return measured
 
 

@@ -21,7 +21,7 @@ from core.errors import ModelError
 from core.model.architectures import read_config
 from core.model.config import DecoderConfig
 
-__all__ = ["WIDTHS", "CheckpointFacts", "inspect_checkpoint"]
+__all__ = ["WIDTHS", "CheckpointFacts", "inspect_checkpoint", "num_bytes"]
 
 WIDTHS = (4, 8, 16, 32)
 BYTES_PER_VALUE: Mapping[Kind, float] = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int4": 0.5}
@@ -129,9 +129,10 @@ def _facts(
 
 def _size(source: WeightSource, config: DecoderConfig, bits: int) -> int:
     kinds = planned_kinds(source, config, PrecisionSettings(bits=bits))
-    return round(sum(_num_bytes(kinds[name], rows, columns) for name, (rows, columns) in matrices(config).items()))
+    return round(sum(num_bytes(kinds[name], rows, columns) for name, (rows, columns) in matrices(config).items()))
 
 
-def _num_bytes(kind: Kind, rows: int, columns: int) -> float:
+def num_bytes(kind: Kind, rows: int, columns: int) -> float:
+    """Bytes of a matrix that is kept so, apart from padding."""
     more = {"int4": rows * columns / GROUP_SIZE * PAIR_BYTES, "int8": rows * ROW_BYTES}.get(kind, 0)
     return rows * columns * BYTES_PER_VALUE[kind] + more

@@ -83,8 +83,8 @@ def quantize(matrix: Tensor, *, bits: int, group_size: int | None = None, symmet
 def fit_int4(matrix: Tensor, *, group_size: int) -> tuple[Tensor, Tensor]:
     """Codes and the scales and offsets that bring them closest to the matrix, in the numbers the product uses.
 
-    For several shares of each group's range, codes are rounded and then scale and offset solved by least squares; the
-    best of them wins. On SmolLM2 this costs a fifth of the perplexity that plain rounding costs.
+    For several shares of each group's range, codes are rounded and scale and offset solved by least squares; the best
+    line wins, and the codes are rounded once more for it. On SmolLM2 this costs a fifth of the perplexity that plain rounding costs.
 
     Args:
         matrix: (rows, columns), the columns a multiple of ``group_size``.
@@ -97,28 +97,27 @@ def fit_int4(matrix: Tensor, *, group_size: int) -> tuple[Tensor, Tensor]:
     low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
     middle, half = (low + high) / 2, (high - low) / 2
     mean = groups.mean(-1, keepdim=True)
-    best_error = torch.full_like(low, torch.inf)
-    best_codes = torch.zeros_like(groups)
-    best_scale, best_offset = torch.ones_like(low), torch.zeros_like(low)
+    most_explained = torch.full_like(low, -1.0)
+    best_scale, best_offset = torch.ones_like(low), mean.clone()
+    codes, products = torch.empty_like(groups), torch.empty_like(groups)
     for share in FIT_SHRINKS:
-        start = (2 * half * share / 15).clamp(min=1e-12)
-        codes = ((groups - (middle - half * share)) / start).round_().clamp_(0, 15)
+        start = (2 * half * share / 15).clamp_(min=1e-12)
+        torch.sub(groups, middle - half * share, out=codes).mul_(1 / start).round_().clamp_(0, 15)
         code_mean = codes.mean(-1, keepdim=True)
-        spread = (codes - code_mean).square_().sum(-1, keepdim=True)
-        along = ((codes - code_mean) * (groups - mean)).sum(-1, keepdim=True)
-        scale = torch.where(spread > 0, along / spread.clamp(min=1e-9), start)
-        scale = _as_stored(scale)
-        offset = _as_stored(mean - scale * code_mean + INT4_MIDDLE * scale)
-        codes = ((groups - offset) / scale + INT4_MIDDLE).round_().clamp_(0, 15)
-        error = ((codes - INT4_MIDDLE) * scale + offset - groups).square_().sum(-1, keepdim=True)
-        is_better = error < best_error
-        best_error = torch.where(is_better, error, best_error)
-        best_codes = torch.where(is_better, codes, best_codes)
-        best_scale, best_offset = (
-            torch.where(is_better, new, old) for new, old in ((scale, best_scale), (offset, best_offset))
-        )
-    pairs = torch.cat([best_scale, best_offset], dim=-1).transpose(0, 1)
-    return best_codes.to(torch.uint8).flatten(1), pairs.contiguous().to(torch.bfloat16)
+        spread = torch.mul(codes, codes, out=products).sum(-1, keepdim=True) - group_size * code_mean.square()
+        along = torch.mul(codes, groups, out=products).sum(-1, keepdim=True) - group_size * code_mean * mean
+        scale = torch.where(spread > 0.5, along / spread.clamp(min=0.5), start)
+        # What the line through these codes explains of the group; the rest is its squared error.
+        explained = along * scale
+        is_better = explained > most_explained
+        torch.where(is_better, explained, most_explained, out=most_explained)
+        torch.where(is_better, scale, best_scale, out=best_scale)
+        torch.where(is_better, mean - scale * code_mean, best_offset, out=best_offset)
+    scale = _as_stored(best_scale)
+    offset = _as_stored(best_offset + INT4_MIDDLE * scale)
+    torch.sub(groups, offset, out=codes).mul_(1 / scale).add_(INT4_MIDDLE).round_().clamp_(0, 15)
+    pairs = torch.cat([scale, offset], dim=-1).transpose(0, 1)
+    return codes.to(torch.uint8).flatten(1), pairs.contiguous().to(torch.bfloat16)
 
 
 def pack_nibbles(codes: Tensor) -> Tensor:

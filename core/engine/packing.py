@@ -20,8 +20,8 @@ __all__ = ["Kind", "WeightBuilder"]
 
 Kind = Literal["float32", "bfloat16", "float16", "int8", "int4"]
 TINY = 1e-30
-CHUNK_VALUES = 1 << 20
-"""Values rounded at once; the fit needs some ten times their bytes, which must stay small beside a shard."""
+CHUNK_VALUES = 1 << 18
+"""Values rounded at once, about: the fit needs some ten times their bytes, which should stay in the cache."""
 
 
 class WeightBuilder:
@@ -72,7 +72,8 @@ class WeightBuilder:
         Raises:
             ModelLoadError: a value is not finite; the message gives ``name``.
         """
-        per_chunk = max(1, CHUNK_VALUES // self.columns)
+        # Whole blocks of rows are laid out at once.
+        per_chunk = max(INT4_ROWS, CHUNK_VALUES // self.columns // INT4_ROWS * INT4_ROWS)
         # Columns can only be balanced where all rows are at hand at once, as those of an embedding are.
         if self.kind == "int8" and self.balances_columns and len(values) == self.rows:
             largest = torch.stack([part.float().abs().amax(0) for part in values.split(per_chunk)]).amax(0)

@@ -67,6 +67,20 @@ def test_every_mistake_is_named_at_once(folder):
         Settings.from_environment(environment=variables)
 
 
+@pytest.mark.parametrize("given", ["0", "-1", "two", "1.5", "99999"])
+def test_threads_are_a_whole_number(given):
+    with pytest.raises(SettingsError, match=f"NOVELSCOPE_THREADS is '{given}', wanted a whole number from 1 to 1024"):
+        Settings.from_environment(environment={"NOVELSCOPE_THREADS": given})
+
+
+def test_a_page_keeps_a_core_where_there_are_enough(monkeypatch):
+    for cores, threads in ((1, 1), (2, 2), (3, 3), (4, 3), (16, 15)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
+        assert Settings.from_environment(environment={}).threads == threads
+    assert Settings.from_environment(environment={"NOVELSCOPE_THREADS": "7"}).threads == 7
+    assert Settings.from_environment(environment={"NOVELSCOPE_THREADS": "7"}, threads=2).threads == 2
+
+
 def test_a_space_is_known_by_its_variable():
     assert is_space({"SPACE_ID": "owner/name"}) and not is_space({"SPACE_ID": ""}) and not is_space({})
 
