@@ -84,7 +84,8 @@ def fit_int4(matrix: Tensor, *, group_size: int) -> tuple[Tensor, Tensor]:
     """Codes and the scales and offsets that bring them closest to the matrix, in the numbers the product uses.
 
     For several shares of each group's range, codes are rounded and scale and offset solved by least squares; the best
-    line wins, and the codes are rounded once more for it. On SmolLM2 this costs a fifth of the perplexity that plain rounding costs.
+    line wins, and the codes are rounded once more for it. On SmolLM2 this costs a fifth of the perplexity that plain
+    rounding costs.
 
     Args:
         matrix: (rows, columns), the columns a multiple of ``group_size``.
