@@ -215,10 +215,20 @@ class Container:
 
     def _digest(self, item: Item) -> str:
         digest = sha256()
+        self._advise("MADV_WILLNEED", item.start, item.start + item.length)
         with memoryview(self._data) as view:
             for first in range(item.start, item.start + item.length, HASH_BYTES):
                 digest.update(view[first : min(first + HASH_BYTES, item.start + item.length)])
+        # What was only hashed need not stay in this process's memory: an embedding, say, is read row by row.
+        self._advise("MADV_DONTNEED", item.start, item.start + item.length)
         return digest.hexdigest()
+
+    def _advise(self, advice: str, start: int, stop: int) -> None:
+        """Tell the system how a range of the map will be used, where it can be told."""
+        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = stop // mmap.PAGESIZE * mmap.PAGESIZE - first
+        if hasattr(mmap, advice) and length > 0:
+            self._data.madvise(getattr(mmap, advice), first, length)
 
 
 def open_container(path: Path, *, kind: str, version: int) -> Container:
