@@ -48,6 +48,7 @@ def build_chat_tab(services: Services, text: gr.I18n, page: gr.Blocks, kept: gr.
         height="58vh", elem_id="ns-chat",
         editable="user", buttons=["copy"], feedback_options=None, allow_tags=False, layout="panel",
     )  # fmt: skip
+    meter = gr.HTML(elem_id="ns-chat-meter")
     message = gr.Textbox(
         show_label=False, placeholder=text("chat_hint"), max_lines=6, container=False, elem_id="ns-message"
     )
@@ -55,7 +56,6 @@ def build_chat_tab(services: Services, text: gr.I18n, page: gr.Blocks, kept: gr.
         send = gr.Button(text("chat_send"), variant="primary", elem_id="ns-send")
         stop = gr.Button(text("stop"), variant="stop", elem_id="ns-chat-stop")
         clear = gr.Button(text("chat_clear"), elem_id="ns-chat-clear")
-    meter = gr.HTML(elem_id="ns-chat-meter")
     with gr.Accordion(text("chat_options"), open=False, elem_classes="ns-fold"):
         model = gr.Dropdown(services.model_choices(), value=services.settings.model, label=text("model"))
         system = gr.Textbox(label=text("chat_system"), lines=2)

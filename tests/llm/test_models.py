@@ -126,7 +126,7 @@ def gemma(kept):
 @pytest.mark.model
 def test_smollm_answers_in_its_chat_format(smollm):
     assert smollm.is_chat
-    answer = smollm.invoke("What is the capital of France?", temperature=0, max_tokens=16)
+    answer = smollm.invoke("Name the capital city of France.", temperature=0, max_tokens=16)
     assert "Paris" in answer.content
     assert answer.response_metadata["finish_reason"] == "stop"
 
