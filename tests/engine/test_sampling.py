@@ -42,3 +42,19 @@ def test_a_bias_on_no_token_is_refused(token_id):
     choice = Choice(logit_bias={token_id: 1.0})
     with pytest.raises(SettingsError, match="outside the vocabulary of 50"):
         choose_token(torch.zeros(50), torch.tensor([0]), choice, torch.Generator())
+
+
+@pytest.mark.parametrize("choice", [Choice(temperature=1.0, top_p=0.9), Choice(temperature=1.0, min_p=0.5)])
+def test_a_flat_vocabulary_is_drawn_from_as_far_as_the_filter_reaches(choice):
+    """More tokens than are looked at first are kept here, and the borders are those of transformers."""
+    logits = torch.linspace(1.0, 0.0, 5000)[torch.randperm(5000, generator=torch.Generator().manual_seed(3))]
+    warper = TopPLogitsWarper(choice.top_p) if choice.top_p < 1 else MinPLogitsWarper(choice.min_p)
+    expected = warper(torch.tensor([[0]]), logits[None].clone())[0].softmax(-1)
+    chance = torch.Generator().manual_seed(1)
+    drawn = torch.tensor([choose_token(logits.clone(), torch.tensor([0]), choice, chance) for _ in range(4000)])
+    assert int((expected > 0).sum()) > 3000
+    assert bool((expected[drawn] > 0).all())
+    # The rarest tenth of what may be drawn comes as often as it should.
+    rare = expected.sort(descending=True).indices[int((expected > 0).sum() * 0.9) : int((expected > 0).sum())]
+    share = float(torch.isin(drawn, rare).float().mean())
+    assert share == pytest.approx(float(expected[rare].sum()), abs=0.02)
