@@ -15,8 +15,10 @@ from typing import Any
 from torch import Tensor
 
 from core.engine.container import ContainerWriter, open_container
+from core.engine.int4_weight import Int4Weight
+from core.engine.int8_weight import Int8Weight
 from core.engine.loading import LoadedWeights, use_of
-from core.engine.weights import restore_weight
+from core.engine.weights import FloatWeight, Use, Weight
 from core.errors import ModelLoadError, SettingsError
 from core.model.config import DecoderConfig, PrefixConfig, RotaryConfig
 
@@ -125,7 +127,7 @@ def read_lowbit(
         weights = {}
         for target, shape in meta["weights"].items():
             arrays = _parts(container.names, f"{target}:", container.array)
-            weights[target] = restore_weight(
+            weights[target] = _restore(
                 shape["kind"], arrays, rows=shape["rows"], columns=shape["columns"], use=use_of(target, config)
             )
         vectors = {target: container.array(target) for target in meta["vectors"]}
@@ -178,3 +180,15 @@ def _config(fields: Mapping[str, Any]) -> DecoderConfig:
 def _frozen(value: Any) -> Any:
     """JSON has no tuples."""
     return tuple(value) if isinstance(value, list) else value
+
+
+def _restore(kind: str, arrays: Mapping[str, Tensor], *, rows: int, columns: int, use: Use) -> Weight:
+    """The weight whose ``arrays`` these are, mapped from a file."""
+    if kind == "float":
+        return FloatWeight(arrays["matrix"])
+    if kind == "int8":
+        scales = arrays.get("column_scale")
+        return Int8Weight(
+            arrays["codes"], arrays["scale"], arrays["zero"], use=use, column_scale=scales, is_mapped=True
+        )
+    return Int4Weight(arrays["packed"], arrays["pairs"], rows=rows, columns=columns)

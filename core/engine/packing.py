@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.engine.int4_weight import INT4_ROWS, Int4Weight
+from core.engine.int8_weight import Int8Weight
 from core.engine.lowbit import INT4_MIDDLE, fit_int4, quantize
-from core.engine.weights import INT4_ROWS, FloatWeight, Int4Weight, Int8Weight, Use, Weight
+from core.engine.weights import FloatWeight, Use, Weight
 from core.errors import ModelLoadError
 
 __all__ = ["Kind", "WeightBuilder"]

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from core.engine.int8_weight import Int8Weight
 from core.engine.lowbit import fit_int4, pack_nibbles, quantize, unpack_nibbles
 from core.engine.packing import WeightBuilder
-from core.engine.weights import Int8Weight
 from core.errors import ModelLoadError, SettingsError
 
 ROW = torch.tensor([[-1, -0.3, 0, 0.4, 0.9, 2]])
