@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.engine.cpu import has_int4_products
 from core.engine.lowbit import INT4_MIDDLE
-from core.engine.weights import Product
+from core.engine.weights import WIDEN_FROM_TOKENS, Product
 
 __all__ = ["INT4_ROWS", "Int4Weight"]
 
 INT4_ROWS = 64
 """Rows in a block of torch's packed 4-bit layout on a CPU with AVX-512."""
-WIDEN_FROM_TOKENS = 64
-"""From so many tokens on, widening a 4-bit matrix once should be cheaper than its own product."""
 
 
 class Int4Weight:
@@ -36,7 +35,7 @@ class Int4Weight:
         self.rows, self.columns = rows, columns
         self._padded_columns = packed.shape[1]
         self.group_size = self._padded_columns // pairs.shape[0]
-        self._has_kernel = packed.device.type == "cpu" and _int4_block_rows() == INT4_ROWS
+        self._has_kernel = packed.device.type == "cpu" and has_int4_products()
         self._for_kernel = packed.reshape(-1, self._padded_columns // 2)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -90,7 +89,3 @@ class Int4Weight:
     @property
     def held_bytes(self) -> int:
         return self.num_bytes
-
-
-def _int4_block_rows() -> int:
-    return 64 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 0

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.engine.weights import Product, Use
+from core.engine.cpu import has_bfloat16_products, has_vnni, quantized_engines
+from core.engine.weights import WIDEN_FROM_TOKENS, Product, Use
 
 __all__ = ["Int8Weight"]
 
@@ -30,13 +31,15 @@ class Int8Weight:
     The product is fbgemm's, of 8-bit activations. Rounding activations to 8 bits would cost several percent of
     perplexity, so each row goes in twice: rounded, and what the rounding left, 254 times as large. Both passes read the
     weights once, so the second is nearly free while one token is decoded. Two columns without weight hold the ends of
-    the range, which fixes fbgemm's own choice of a scale to 1.
+    the range, which fixes fbgemm's own choice of a scale to 1. Many tokens at once are multiplied in bfloat16 where the
+    CPU has instructions for that and the codes are kept: then the second pass costs more than widening the codes.
 
     Args:
         codes: int8, (rows, columns), the code less 128.
         scale: float32, (rows,).
         zero: int8, (rows,), likewise less 128.
-        use: what will be asked of it; an embedding that is no head needs no product, and most matrices no rows.
+        use: what will be asked of it; an embedding that is no head needs no product, and a large model's matrices no
+            rows. With both, the codes are kept beside what fbgemm made of them.
         column_scale: float32, (columns,), by which the columns were divided before their rows were rounded; None: they
             were not.
         is_mapped: the codes are a file's own pages. They are kept, since they cost nothing, and laid out for the
@@ -59,8 +62,10 @@ class Int8Weight:
         self.scale, self.zero, self.column_scale = scale, zero, column_scale
         self._limit, self._narrow = _fbgemm_range()
         self._padded_columns = -(-(self.columns + 2) // 32) * 32
-        self._is_packed = codes.device.type == "cpu" and "fbgemm" in _quantized_engines() and use != "rows"
+        self._is_packed = codes.device.type == "cpu" and "fbgemm" in quantized_engines() and use != "rows"
         self._is_mapped = is_mapped
+        # Mapped or not, so that a model gives the same logits from its file as before it was written.
+        self._widens = use == "both" and has_bfloat16_products()
         self._codes = codes if is_mapped or use != "product" or not self._is_packed else None
         if self._is_packed:
             _warn_of_quantized_tensors_once()
@@ -98,6 +103,10 @@ class Int8Weight:
             return F.linear(x, self._values())
         if self.column_scale is not None:
             x = x * self.column_scale
+        if self._widens and self._codes is not None and len(x) >= WIDEN_FROM_TOKENS:
+            # A code less its zero point has 9 bits, which bfloat16 holds exactly.
+            exact = self._codes.to(torch.bfloat16).sub_(self.zero.to(torch.bfloat16)[:, None])
+            return F.linear(x.to(torch.bfloat16), exact).float().mul_(self.scale)
         count, limit = len(x), self._limit
         largest = x.abs().amax(-1, keepdim=True).clamp_(min=TINY)
         both = x.new_empty(2 * count, self._padded_columns)
@@ -187,12 +196,6 @@ def _warn_of_quantized_tensors_once() -> None:
         )
 
 
-def _quantized_engines() -> list[str]:
-    return list(torch.backends.quantized.supported_engines)
-
-
 def _fbgemm_range() -> tuple[float, bool]:
-    """Largest activation code, and whether fbgemm must leave a bit unused: without VNNI its sums overflow 16 bits."""
-    has_vnni = getattr(torch.cpu, "_is_vnni_supported", lambda: False)()
-    has_vnni = has_vnni or getattr(torch.cpu, "_is_avx512_vnni_supported", lambda: False)()
-    return (127.0, False) if has_vnni else (63.0, True)
+    """Largest activation code, and whether fbgemm must leave a bit unused."""
+    return (127.0, False) if has_vnni() else (63.0, True)

@@ -6,17 +6,19 @@ here reads a checkpoint or knows how tokens are chosen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from core.engine.weights import Weight
+from core.engine.attention import EngineAttention
+from core.engine.weights import FloatWeight, Weight
+from core.model.blocks import Attention
 from core.model.config import DecoderConfig
 from core.model.decoder import Decoder
 from core.model.rotary import frequencies
 
-__all__ = ["EngineEmbedding", "EngineLinear", "build_decoder", "matrices", "pair_order"]
+__all__ = ["EngineEmbedding", "EngineLinear", "build_decoder", "is_exact", "matrices", "pair_order"]
 
 
 class EngineLinear(nn.Module):
@@ -93,11 +95,20 @@ def build_decoder(config: DecoderConfig, weights: dict[str, Weight], vectors: di
     for name, parameter in list(decoder.named_parameters()):
         parent, _, last = name.rpartition(".")
         setattr(decoder.get_submodule(parent), last, nn.Parameter(vectors[name].view(parameter.shape), False))
+    attend = EngineAttention(is_causal=not config.is_prefix_lm, is_exact=is_exact(weights.values()))
+    for module in decoder.modules():
+        if isinstance(module, Attention):
+            module.attend = attend
     stored = vectors.get("rotary_frequencies")
     decoder.rotary_frequencies = frequencies(config.rotary, stored)
     if config.local_rotary:
         decoder.local_frequencies = frequencies(config.local_rotary)
     return decoder.eval()
+
+
+def is_exact(weights: Iterable[Weight]) -> bool:
+    """Whether all matrices are float32."""
+    return all(isinstance(weight, FloatWeight) and weight.matrix.dtype == torch.float32 for weight in weights)
 
 
 def _linear_layers(decoder: Decoder) -> Iterator[tuple[str, nn.Module]]:

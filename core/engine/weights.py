@@ -12,10 +12,12 @@ from typing import Literal, Protocol, TypeAlias
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["FloatWeight", "Product", "Use", "Weight"]
+__all__ = ["WIDEN_FROM_TOKENS", "FloatWeight", "Product", "Use", "Weight"]
 
 Product: TypeAlias = Callable[[Tensor], Tensor]
 Use: TypeAlias = Literal["rows", "product", "both"]
+WIDEN_FROM_TOKENS = 64
+"""From so many tokens on, widening a low-bit matrix to bfloat16 is cheaper than a product for few tokens."""
 
 
 class Weight(Protocol):

@@ -6,7 +6,8 @@ inference engine may put low-bit ones in their place. Nothing here knows a check
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,9 @@ from torch.nn import functional as F
 from core.model.config import DecoderConfig
 from core.model.rotary import apply_rotary
 
-__all__ = ["MLP", "Attention", "Cache", "GrowingCache", "LayerNorm", "RMSNorm", "make_norm"]
+__all__ = ["MLP", "Attend", "Attention", "Cache", "GrowingCache", "LayerNorm", "RMSNorm", "attend", "make_norm"]
+
+Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
 
 
 class Cache(Protocol):
@@ -78,15 +81,39 @@ def make_norm(config: DecoderConfig, dim: int | None = None) -> nn.Module:
     return RMSNorm(dim, config.norm_epsilon, config.norm_offset)
 
 
+def attend(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None, scale: float) -> Tensor:
+    """What each query gathers, (batch, num_heads, seq_len, head_dim), in the dtype of the keys.
+
+    Args:
+        queries: (batch, num_heads, seq_len, head_dim).
+        keys, values: (batch, num_kv_heads, columns, head_dim).
+        visible: (batch, seq_len, columns), True where seen; None: plainly causal, with nothing in front.
+    """
+    return F.scaled_dot_product_attention(
+        queries.to(keys.dtype),
+        keys,
+        values,
+        attn_mask=None if visible is None else _additive(visible, keys.dtype),
+        is_causal=visible is None and queries.shape[2] > 1,
+        scale=scale,
+        enable_gqa=queries.shape[1] != keys.shape[1],
+    )
+
+
 class Attention(nn.Module):
     """Multi-head attention with grouped keys and values.
 
     The projections of queries, keys and values are one matrix, in this order, whatever order a checkpoint has.
+
+    Attributes:
+        attend: how queries gather values; an inference engine may put what suits its device in this place.
     """
+
+    attend: Attend
 
     def __init__(self, config: DecoderConfig, layer: int) -> None:
         super().__init__()
-        self.config, self.layer = config, layer
+        self.config, self.layer, self.attend = config, layer, attend
         self.rotary = config.rotary_of(layer)
         self.qkv = nn.Linear(config.hidden_dim, config.qkv_rows, bias=config.has_qkv_bias)
         self.out = nn.Linear(config.num_heads * config.head_dim, config.hidden_dim, bias=config.has_attention_out_bias)
@@ -113,15 +140,7 @@ class Attention(nn.Module):
         queries, keys = apply_rotary(self.rotary, queries, *tables), apply_rotary(self.rotary, keys, *tables)
         if cache is not None:
             keys, values = cache.append(self.layer, keys, values)
-        attended = F.scaled_dot_product_attention(
-            queries.to(keys.dtype),
-            keys,
-            values,
-            attn_mask=None if visible is None else _additive(visible, keys.dtype),
-            is_causal=visible is None and length > 1,
-            scale=config.softmax_scale,
-            enable_gqa=config.num_heads != config.num_kv_heads,
-        )
+        attended = self.attend(queries, keys, values, visible, config.softmax_scale)
         return self.out(attended.transpose(1, 2).reshape(batch, length, -1).to(x.dtype))
 
 

@@ -67,6 +67,8 @@ def test_a_product_is_that_of_the_rounded_matrix(shape, tokens, kind, limit):
     x = torch.randn(tokens, shape[1], generator=generator)
     x[0, 0] = 50  # an outlier, as real activations have
     wanted = x @ weight.take(torch.arange(shape[0])).t()
+    if kind == "int8" and tokens > 64:
+        limit = 8e-3  # many tokens are multiplied in bfloat16
     torch.testing.assert_close(weight(x), wanted, rtol=0, atol=limit * float(wanted.abs().max()))
 
 
