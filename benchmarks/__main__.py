@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import answers, chatglm2, engine, library, perplexity
+from benchmarks import answers, chatglm2, cuda, engine, library, perplexity
 
 __all__ = ["BENCHMARKS", "main"]
 
@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "engine": engine.engine,
     "perplexity": perplexity.perplexity,
     "chatglm2": chatglm2.chatglm2,
+    "cuda": cuda.cuda,
     "citations": answers.citations,
     "refusals": answers.refusals,
 }

@@ -22,6 +22,7 @@ __all__ = ["pad_left", "stream_batch"]
 
 def stream_batch(
     decoder: Decoder,
+    cache: StaticCache,
     prompts: Sequence[list[int]],
     limits: Sequence[int],
     *,
@@ -33,13 +34,14 @@ def stream_batch(
     """The next token of every answer, step by step; None for answers that have ended.
 
     Args:
+        cache: empty, with a row for each answer.
         limits: tokens that each answer may have.
         generators: a source of chance for each answer.
         turns: held for one step at a time.
     """
     config = decoder.config
     ids, mask = pad_left(prompts, config.pad_id or 0)
-    cache = StaticCache(config, batch=len(prompts))
+    device = cache.both[0].device
     rows = [torch.tensor(prompt) for prompt in prompts]
     if decoder.prefix is not None:
         with torch.inference_mode():
@@ -48,8 +50,8 @@ def stream_batch(
     past = 0
     while any(is_going):
         with turns, torch.inference_mode():
-            layout = plan(config, ids, mask, past=past)
-            logits = decoder(ids[:, past:], cache=cache, layout=layout, last_only=True)[:, -1]
+            layout = plan(config, ids.to(device), mask.to(device), past=past)
+            logits = decoder(ids[:, past:].to(device), cache=cache, layout=layout, last_only=True)[:, -1].cpu()
             cache.advance(ids.shape[1] - past)
             past = ids.shape[1]
             step: list[int | None] = []

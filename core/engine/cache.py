@@ -21,15 +21,23 @@ class StaticCache:
     Attributes:
         length: columns in use, the prefix's among them.
         both: one tensor a layer, (batch, 2 * kv_heads, room, head_dim), keys before values, so that a token's are
-            written at once. float32: on a CPU the products of one query take nearly twice as long in bfloat16.
+            written at once. On a CPU float32: there the products of one query take nearly twice as long in bfloat16.
         keys, values: the halves of each.
         first: of each layer the three for the first sequence.
     """
 
-    def __init__(self, config: DecoderConfig, *, batch: int = 1, room: int = FIRST_ROOM) -> None:
+    def __init__(
+        self,
+        config: DecoderConfig,
+        *,
+        batch: int = 1,
+        room: int = FIRST_ROOM,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.config, self.length, self.room = config, 0, room
         shape = (batch, 2 * config.num_kv_heads, room, config.head_dim)
-        self._hold([torch.zeros(shape) for _ in range(config.num_layers)])
+        self._hold([torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_layers)])
 
     def _hold(self, both: list[Tensor]) -> None:
         self.both = both

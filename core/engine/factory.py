@@ -9,15 +9,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from core.engine.generation import EngineModel
 from core.engine.loading import EMBEDDING, LoadedWeights, PrecisionSettings, load_weights
 from core.engine.lowbit_file import is_lowbit_file, read_lowbit
-from core.engine.network import build_decoder
+from core.engine.network import build_decoder, is_exact
 from core.engine.sources import open_source
 from core.errors import ModelLoadError, SettingsError
 from core.model.architectures import find_architecture
 
-__all__ = ["assemble", "is_supported", "load"]
+__all__ = ["assemble", "choose_device", "is_supported", "load"]
 
 
 def load(
@@ -32,7 +34,7 @@ def load(
 
     Args:
         bits: of a weight: 4, 8, 16 or 32; None: as a low-bit file has them, else 4.
-        device: "cpu"; the low-bit products have no other home yet.
+        device: "cpu", "cuda" or "cuda:N"; None: an NVIDIA GPU where there is one, else the CPU.
         precision: all settings of rounding, instead of ``bits``.
         on_progress: called with bytes read and bytes in all.
 
@@ -41,13 +43,32 @@ def load(
         ModelLoadError: files are missing or damaged; the message names the tensor or the field.
         SettingsError: a setting has a value that cannot work.
     """
-    if device not in (None, "cpu"):
-        raise SettingsError(f"device is {device!r}; the engine runs on cpu, the transformers backend on others")
+    place = choose_device(device)
     path = Path(path).expanduser()
     if is_lowbit_file(path):
-        return assemble(read_lowbit(path, bits=bits, on_progress=on_progress).weights)
+        return assemble(read_lowbit(path, bits=bits, device=place, on_progress=on_progress).weights)
     settings = precision or PrecisionSettings(bits=4 if bits is None else bits)
-    return assemble(load_weights(open_source(path), settings, on_progress=on_progress))
+    return assemble(load_weights(open_source(path), settings, device=place, on_progress=on_progress))
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name; None: an NVIDIA GPU where there is one, else the CPU.
+
+    Raises:
+        SettingsError: there is no such device here, or the engine has no products for it.
+    """
+    has_gpu = torch.cuda.is_available() and torch.version.cuda is not None
+    if name is None:
+        return torch.device("cuda" if has_gpu else "cpu")
+    kind, _, number = name.partition(":")
+    if kind == "cpu" and not number:
+        return torch.device("cpu")
+    if kind != "cuda" or (number and not number.isdecimal()):
+        raise SettingsError(f"device is {name!r}; the engine runs on cpu and cuda")
+    count = torch.cuda.device_count() if has_gpu else 0
+    if int(number or 0) >= count:
+        raise SettingsError(f"device is {name!r}, but torch finds {count} NVIDIA GPUs here; take cpu")
+    return torch.device(name)
 
 
 def is_supported(config: Mapping[str, Any]) -> bool:
@@ -69,4 +90,9 @@ def assemble(loaded: LoadedWeights) -> EngineModel:
         if name != EMBEDDING or loaded.config.ties_embeddings
     )
     held = sum(weight.held_bytes for weight in loaded.weights.values())
-    return EngineModel(decoder, num_bytes=held + vector_bytes, bytes_per_token=read + vector_bytes)
+    return EngineModel(
+        decoder,
+        num_bytes=held + vector_bytes,
+        bytes_per_token=read + vector_bytes,
+        is_exact=is_exact(loaded.weights.values()),
+    )

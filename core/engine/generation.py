@@ -16,6 +16,7 @@ from torch import Tensor
 from core.engine.batching import pad_left, stream_batch
 from core.engine.cache import StaticCache
 from core.engine.drafts import find_draft
+from core.engine.graphs import GraphDecoder
 from core.engine.kept import Kept, KeptCaches
 from core.engine.sampling import Choice, choose_token
 from core.engine.step import StepDecoder
@@ -41,12 +42,16 @@ class EngineModel:
         config: of the decoder.
         num_bytes: of all weights in memory.
         bytes_per_token: read from memory for each decoded token.
+        device: where it runs.
     """
 
-    def __init__(self, decoder: Decoder, *, num_bytes: int, bytes_per_token: int) -> None:
+    def __init__(self, decoder: Decoder, *, num_bytes: int, bytes_per_token: int, is_exact: bool = False) -> None:
         self.config: DecoderConfig = decoder.config
         self.num_bytes, self.bytes_per_token = num_bytes, bytes_per_token
-        self._decoder, self._step = decoder, StepDecoder(decoder)
+        self.device = next(decoder.parameters()).device
+        self._decoder = decoder
+        self._step = StepDecoder(decoder) if self.device.type == "cpu" else GraphDecoder(decoder)
+        self._cache_dtype = torch.float32 if self.device.type == "cpu" or is_exact else torch.bfloat16
         self._turns = Turnstile()
         self._kept = KeptCaches(self.config)
 
@@ -59,14 +64,14 @@ class EngineModel:
         """
         listed = self._checked(ids)
         with self._turns, torch.inference_mode():
-            return self._decoder(torch.tensor(listed)[None])[0]
+            return self._decoder(torch.tensor(listed, device=self.device)[None])[0].cpu()
 
     def forward_batch(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
         """Logits of several sequences of any lengths, computed together; each as ``forward`` gives it."""
         listed = [self._checked(ids) for ids in sequences]
         ids, mask = pad_left(listed, self.config.pad_id or 0)
         with self._turns, torch.inference_mode():
-            logits = self._decoder(ids, mask)
+            logits = self._decoder(ids.to(self.device), mask.to(self.device)).cpu()
         return [rows[len(rows) - len(one) :] for rows, one in zip(logits, listed, strict=True)]
 
     def generate(
@@ -138,6 +143,7 @@ class EngineModel:
         limits = [min(max_new_tokens, self.config.context_tokens - len(prompt)) for prompt in listed]
         return stream_batch(
             self._decoder,
+            self._new_cache(len(listed)),
             listed,
             limits,
             choice=choice or Choice(),
@@ -162,8 +168,9 @@ class EngineModel:
             raise SettingsError(f"max_new_tokens is {max_new_tokens}, wanted 1 or more")
         generator = _generator(seed)
         stops = frozenset(stop_ids)
-        drafts = use_drafts and choice.is_plain_greedy and not self.config.is_prefix_lm
-        return self._run(prompt, choice, max_new_tokens, generator, stops, drafts)
+        # On a GPU one token is replayed from a graph and several at once are not, so guessing costs more than it saves.
+        is_worth_it = choice.is_plain_greedy and not self.config.is_prefix_lm and self.device.type == "cpu"
+        return self._run(prompt, choice, max_new_tokens, generator, stops, use_drafts and is_worth_it)
 
     def _run(
         self,
@@ -192,7 +199,9 @@ class EngineModel:
                 else:
                     assert logits is not None
                     with torch.inference_mode():
-                        token_id = choose_token(logits, seen[:length], choice, generator)
+                        # Only the plainest choice is made where the scores lie; all others need several small steps.
+                        scores = logits if choice.is_plain_greedy else logits.cpu()
+                        token_id = choose_token(scores, seen[:length], choice, generator)
                 if token_id in stops:
                     return
                 seen[length] = token_id
@@ -214,7 +223,7 @@ class EngineModel:
 
     def _prefill(self, prompt: list[int], kept: Kept) -> Iterator[Tensor]:
         """Logits of the last token after each part of the prompt that the cache does not hold."""
-        whole = torch.tensor(prompt)[None]
+        whole = torch.tensor(prompt, device=self.device)[None]
         # A bidirectional context cannot be read in parts: its first token already sees its last.
         part = len(prompt) if self.config.is_prefix_lm else PREFILL_TOKENS
         while len(kept.ids) < len(prompt):
@@ -225,7 +234,7 @@ class EngineModel:
                 logits = self._decoder(whole[:, past:stop], cache=kept.cache, layout=layout, last_only=True)
                 kept.cache.advance(stop - past)
             kept.ids.extend(prompt[past:stop])
-            yield logits[0, -1]
+            yield logits[0, -1].clone()
 
     def _verify(self, kept: Kept, token_id: int, draft: list[int]) -> tuple[list[int], Tensor | None]:
         """Which drafted tokens the model would have chosen, and the logits after the last of them."""
@@ -254,11 +263,14 @@ class EngineModel:
         """A cache that holds the beginning of the prompt where a finished request shares it; else a new one."""
         if found := self._kept.take(prompt):
             return found
-        cache = StaticCache(self.config)
+        cache = self._new_cache(1)
         if self._decoder.prefix is not None:
             with torch.inference_mode():
                 cache.seed(self._decoder.prefix(1))
         return Kept([], cache)
+
+    def _new_cache(self, batch: int) -> StaticCache:
+        return StaticCache(self.config, batch=batch, device=self.device, dtype=self._cache_dtype)
 
     def _place(self, prompt: list[int]) -> tuple[int, int] | None:
         """For ChatGLM v1 the position of the mask token and the length of the context."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.engine.cuda_weights import on_device
 from core.engine.network import matrices, pair_order
 from core.engine.packing import Kind, WeightBuilder
 from core.engine.sources import WeightSource
@@ -21,7 +22,7 @@ from core.errors import ModelLoadError, SettingsError
 from core.model.architectures import Placement, placements, read_config
 from core.model.config import DecoderConfig, PrefixConfig
 
-__all__ = ["EMBEDDING", "LoadedWeights", "PrecisionSettings", "load_weights", "planned_kinds", "use_of"]
+__all__ = ["CPU", "EMBEDDING", "LoadedWeights", "PrecisionSettings", "load_weights", "planned_kinds", "use_of"]
 
 KINDS: dict[int, Kind] = {4: "int4", 8: "int8", 16: "bfloat16", 32: "float32"}
 IGNORED_PARTS = ("inv_freq", "causal_mask", "masked_bias", "attn.bias", "rope_freqs")
@@ -34,6 +35,7 @@ and in Gemma 3 270M they cost as much perplexity as all other matrices together.
 
 SMALL_MODEL_WEIGHTS = 200_000_000
 """Up to so many weights in the layers, 8-bit codes are kept twice: at most 200 MB, for prompts read faster."""
+CPU = torch.device("cpu")
 
 Progress = Callable[[int, int], None]
 
@@ -85,11 +87,16 @@ class LoadedWeights:
 
 
 def load_weights(
-    source: WeightSource, precision: PrecisionSettings, *, on_progress: Progress | None = None
+    source: WeightSource,
+    precision: PrecisionSettings,
+    *,
+    device: torch.device = CPU,
+    on_progress: Progress | None = None,
 ) -> LoadedWeights:
     """Read, check, reorder and round everything.
 
     Args:
+        device: where the numbers shall lie; each matrix goes there as soon as it is whole.
         on_progress: called with bytes read and bytes in all.
 
     Raises:
@@ -116,7 +123,7 @@ def load_weights(
                     kinds[target],
                     group_size=precision.group_size,
                     symmetric=precision.symmetric,
-                    use=use_of(target, config),
+                    use=use_of(target, config) if device.type == "cpu" else "rows",
                     balances_columns=not target.startswith("layers."),
                 )
             rows = place.reorder(tensor) if place.reorder else tensor
@@ -127,12 +134,14 @@ def load_weights(
             else:
                 builders[target].add(place.start, rows if turn is None else rows[turn], name=name)
             if builders[target].is_complete:
-                weights[target] = builders.pop(target).finish()
+                weights[target] = on_device(builders.pop(target).finish(), device, use=use_of(target, config))
         elif place is not None:
             _add_vector(vectors, name, place, tensor, config, order)
         if on_progress:
             on_progress(num_done, source.num_bytes)
-    return LoadedWeights(_with_adjacent_pairs(config), weights, vectors)
+    return LoadedWeights(
+        _with_adjacent_pairs(config), weights, {name: vector.to(device) for name, vector in vectors.items()}
+    )
 
 
 def planned_kinds(source: WeightSource, config: DecoderConfig, precision: PrecisionSettings) -> dict[str, Kind]:

@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from core.engine.container import ContainerWriter, open_container
+from core.engine.cuda_weights import on_device
 from core.engine.int4_weight import Int4Weight
 from core.engine.int8_weight import Int8Weight
-from core.engine.loading import LoadedWeights, use_of
+from core.engine.loading import CPU, LoadedWeights, use_of
 from core.engine.weights import FloatWeight, Use, Weight
 from core.errors import ModelLoadError, SettingsError
 from core.model.config import DecoderConfig, PrefixConfig, RotaryConfig
@@ -104,12 +106,17 @@ def is_lowbit_file(path: Path) -> bool:
 
 
 def read_lowbit(
-    path: Path, *, bits: int | None = None, on_progress: Callable[[int, int], None] | None = None
+    path: Path,
+    *,
+    bits: int | None = None,
+    device: torch.device = CPU,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> StoredModel:
     """The model in a file, its weights mapped, after every byte was checked against its checksum.
 
     Args:
         bits: the width that is wanted; None takes what the file has.
+        device: where the numbers shall lie; on a CPU they stay in the file.
 
     Raises:
         ModelLoadError: it is not such a file, is truncated or altered, or a later version wrote it.
@@ -127,10 +134,17 @@ def read_lowbit(
         weights = {}
         for target, shape in meta["weights"].items():
             arrays = _parts(container.names, f"{target}:", container.array)
-            weights[target] = _restore(
-                shape["kind"], arrays, rows=shape["rows"], columns=shape["columns"], use=use_of(target, config)
+            use = use_of(target, config)
+            # On its way to a GPU a matrix needs no layout for the CPU's products.
+            form = _restore(
+                shape["kind"],
+                arrays,
+                rows=shape["rows"],
+                columns=shape["columns"],
+                use=use if device.type == "cpu" else "rows",
             )
-        vectors = {target: container.array(target) for target in meta["vectors"]}
+            weights[target] = on_device(form, device, use=use)
+        vectors = {target: container.array(target).to(device) for target in meta["vectors"]}
         files = {name: container.blob(f"file:{name}") for name in meta["files"]}
         return StoredModel(
             LoadedWeights(config, weights, vectors), int(meta["bits"]), str(meta["name"]), meta["published"], files

@@ -80,7 +80,8 @@ def build_decoder(config: DecoderConfig, weights: dict[str, Weight], vectors: di
     Args:
         config: already with adjacent rotary pairs, if the weights were reordered.
         weights: by the names that ``matrices`` gives.
-        vectors: norms, biases, the prefix and stored rotary frequencies, float32, by name.
+        vectors: norms, biases, the prefix and stored rotary frequencies, float32, by name; the decoder is made on the
+            device where they lie.
     """
     with torch.device("meta"):
         decoder = Decoder(config)
@@ -100,9 +101,10 @@ def build_decoder(config: DecoderConfig, weights: dict[str, Weight], vectors: di
         if isinstance(module, Attention):
             module.attend = attend
     stored = vectors.get("rotary_frequencies")
-    decoder.rotary_frequencies = frequencies(config.rotary, stored)
+    device = next(decoder.parameters()).device
+    decoder.rotary_frequencies = frequencies(config.rotary, stored).to(device)
     if config.local_rotary:
-        decoder.local_frequencies = frequencies(config.local_rotary)
+        decoder.local_frequencies = frequencies(config.local_rotary).to(device)
     return decoder.eval()
 
 

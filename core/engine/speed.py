@@ -80,7 +80,7 @@ def measure_speed(
         short_s = min(short_s, rest_s)
         if on_progress:
             on_progress(number + 1, repeats)
-    bandwidth = measure_bandwidth()
+    bandwidth = measure_bandwidth(model.device)
     return Speed(
         threads=torch.get_num_threads(),
         prompt_tokens=prompt_tokens,
@@ -94,15 +94,16 @@ def measure_speed(
     )
 
 
-def measure_bandwidth(*, repeats: int = 8) -> float:
-    """Bytes per second at which torch's threads read memory: a sum over an array far larger than any cache."""
-    array = torch.ones(BANDWIDTH_BYTES // 4)
+def measure_bandwidth(device: torch.device | None = None, *, repeats: int = 8) -> float:
+    """Bytes per second at which torch reads a device's memory: a sum over an array far larger than any cache."""
+    num_bytes = BANDWIDTH_BYTES if device is None or device.type == "cpu" else 16 * BANDWIDTH_BYTES
+    array = torch.ones(num_bytes // 4, device=device)
     best_s = float("inf")
     for _ in range(repeats):
         began = time.perf_counter()
-        array.sum()
+        array.sum().item()
         best_s = min(best_s, time.perf_counter() - began)
-    return BANDWIDTH_BYTES / best_s
+    return num_bytes / best_s
 
 
 def _one_run(model: EngineModel, prompt: list[int], new_tokens: int) -> tuple[float, float]:
