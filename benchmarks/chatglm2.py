@@ -45,10 +45,11 @@ import json, resource, sys, time
 import torch
 from core.engine import load
 began = time.perf_counter()
-model = load(sys.argv[1])
+model = load(sys.argv[1], device="cpu")
 opened = time.perf_counter() - began
 tokens = model.generate(list(range(100, 116)), max_new_tokens=25, stop_ids=())
 next(tokens)
+first = time.perf_counter() - began
 next(tokens)
 steps = []
 last = time.perf_counter()
@@ -57,7 +58,8 @@ for _ in tokens:
     last = time.perf_counter()
 peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 steps.sort()
-print(json.dumps({"open_s": opened, "step_s": steps[0], "median_step_s": steps[len(steps) // 2], "peak_bytes": peak,
+print(json.dumps({"open_s": opened, "first_token_s": first, "step_s": steps[0],
+    "median_step_s": steps[len(steps) // 2], "peak_bytes": peak,
     "bytes_per_token": model.bytes_per_token, "weights_bytes": model.num_bytes}))
 """
 

@@ -21,6 +21,8 @@ VARIABLES = {
     "NOVELSCOPE_EMBEDDER": "embedding model: e5-small, a folder, or hf:OWNER/NAME",
     "NOVELSCOPE_CHROMA": "http://HOST:PORT of a Chroma server (default: a folder inside the library)",
     "NOVELSCOPE_THREADS": "threads of the CPU for the model (default: all, but for one where there are four or more)",
+    "NOVELSCOPE_DEVICE": "where the model runs: cpu, cuda or cuda:N (default: an NVIDIA GPU where there is one)",
+    "NOVELSCOPE_LOW_MEMORY": "1: the model takes less memory and is somewhat slower (default: 0)",
     "NOVELSCOPE_API_KEY": "key for an openai: model's server",
     "NOVELSCOPE_LANG": "language of the command line, zh or en (default: from the locale)",
 }
@@ -43,6 +45,8 @@ class Settings:
         home: folder of the library; models' converted weights are cached in it too.
         model: specification of the model that answers (``core.llm.models``).
         threads: of the CPU that the model may take.
+        device: where the model runs, as torch names devices; None: an NVIDIA GPU where there is one.
+        low_memory: the model takes less memory, at some cost in speed.
         language: ``"zh"`` or ``"en"``: what the command line speaks.
     """
 
@@ -51,6 +55,8 @@ class Settings:
     embedder: str = DEFAULT_EMBEDDER
     chroma_url: str | None = None
     threads: int = field(default_factory=default_threads)
+    device: str | None = None
+    low_memory: bool = False
     api_key: str | None = None
     language: str = "zh"
 
@@ -65,12 +71,14 @@ class Settings:
         home: str | None = None,
         model: str | None = None,
         threads: int | None = None,
+        device: str | None = None,
+        low_memory: bool | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Settings:
         """Settings from flags, then the environment, then defaults.
 
         Args:
-            home, model, threads: the flags' values; None where a flag was not given.
+            home, model, threads, device, low_memory: the flags' values; None where a flag was not given.
             environment: read instead of the process's own.
 
         Raises:
@@ -88,6 +96,9 @@ class Settings:
         given_threads = env.get("NOVELSCOPE_THREADS") or str(default_threads())
         if not given_threads.isdecimal() or not 1 <= int(given_threads) <= MOST_THREADS:
             mistakes.append(f"NOVELSCOPE_THREADS is {given_threads!r}, wanted a whole number from 1 to {MOST_THREADS}")
+        given_low_memory = env.get("NOVELSCOPE_LOW_MEMORY") or "0"
+        if given_low_memory not in ("0", "1"):
+            mistakes.append(f"NOVELSCOPE_LOW_MEMORY is {given_low_memory!r}, wanted 0 or 1")
         place = Path(home or env.get("NOVELSCOPE_HOME") or Path.home() / ".local/share/novelscope").expanduser()
         if place.exists() and not place.is_dir():
             mistakes.append(f"the library's folder {place} is a file; name a folder with --home or NOVELSCOPE_HOME")
@@ -99,6 +110,8 @@ class Settings:
             embedder=_absolute(env.get("NOVELSCOPE_EMBEDDER") or DEFAULT_EMBEDDER),
             chroma_url=env.get("NOVELSCOPE_CHROMA") or None,
             threads=threads or int(given_threads),
+            device=device or env.get("NOVELSCOPE_DEVICE") or None,
+            low_memory=low_memory or given_low_memory == "1",
             api_key=env.get("NOVELSCOPE_API_KEY") or None,
             language=language,
         )

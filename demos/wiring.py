@@ -76,6 +76,8 @@ class Services:
                     spec,
                     cache_dir=self.settings.home / "models",
                     bits=bits,
+                    device=self.settings.device,
+                    low_memory=self.settings.low_memory,
                     threads=self.settings.threads,
                     api_key=self.settings.api_key,
                     on_progress=on_progress,

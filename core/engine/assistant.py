@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.engine.checkpoint_tokenizer import read_tokenizer
-from core.engine.factory import assemble
+from core.engine.factory import assemble, choose_device
 from core.engine.format_choice import choose_format
 from core.engine.generation import EngineModel
 from core.engine.gguf_vocab import PromptHabits, read_prompt_habits, read_vocabulary, restore_vocabulary
@@ -50,34 +50,45 @@ class Assistant:
 
 
 def open_assistant(
-    path: Path, *, bits: int | None = None, name: str | None = None, on_progress: Progress | None = None
+    path: Path,
+    *,
+    bits: int | None = None,
+    device: str | None = None,
+    low_memory: bool = False,
+    name: str | None = None,
+    on_progress: Progress | None = None,
 ) -> Assistant:
     """The model at a path, ready to be spoken to.
 
     Args:
         path: a checkpoint folder, a GGUF file or a low-bit file of ours.
         bits: of a weight: 4, 8, 16 or 32; None: as a low-bit file has them, else 4.
+        device, low_memory: as ``core.engine.load``.
         name: shown to people; None: as the file or folder is called.
         on_progress: called with bytes read and bytes in all.
 
     Raises:
         UnknownModel: there is nothing at the path.
         ModelLoadError: files are missing or damaged, or there is no tokenizer among them.
-        SettingsError: the bits are not those of the low-bit file.
+        SettingsError: the bits are not those of the low-bit file, or there is no such device.
     """
+    place = choose_device(device)
     if is_lowbit_file(path):
-        stored = read_lowbit(path, bits=bits, on_progress=on_progress)
+        stored = read_lowbit(path, bits=bits, device=place, low_memory=low_memory, on_progress=on_progress)
         tokenizer, prompts = read_text_side(
             stored.files, stored.published, stored.weights.config, where=path, name=stored.name
         )
-        return Assistant(assemble(stored.weights), tokenizer, prompts, name or stored.name, stored.bits)
+        return Assistant(
+            assemble(stored.weights, low_memory=low_memory), tokenizer, prompts, name or stored.name, stored.bits
+        )
     source = open_source(path)
     bits = 4 if bits is None else bits
-    loaded = load_weights(source, PrecisionSettings(bits=bits), on_progress=on_progress)
+    precision = PrecisionSettings(bits=bits)
+    loaded = load_weights(source, precision, device=place, low_memory=low_memory, on_progress=on_progress)
     own_name = _name_of(source.path)
     files = published_files(source)
     tokenizer, prompts = read_text_side(files, source.config, loaded.config, where=path, name=own_name)
-    return Assistant(assemble(loaded), tokenizer, prompts, name or own_name, bits)
+    return Assistant(assemble(loaded, low_memory=low_memory), tokenizer, prompts, name or own_name, bits)
 
 
 def quantize(

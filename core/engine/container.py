@@ -213,6 +213,13 @@ class Container:
                 if on_progress:
                     on_progress(done_bytes, total_bytes)
 
+    def verify_in_background(self) -> Callable[[], None]:
+        """Start ``verify`` in a thread; what is given back waits for it, and raises what it raised."""
+        pool = ThreadPoolExecutor(1, thread_name_prefix="novelscope-verify")
+        running = pool.submit(self.verify)
+        pool.shutdown(wait=False)
+        return running.result
+
     def _digest(self, item: Item) -> str:
         digest = sha256()
         self._advise("MADV_WILLNEED", item.start, item.start + item.length)

@@ -45,7 +45,8 @@ def on_device(weight: Weight, device: torch.device, *, use: Use) -> Weight:
 class CudaInt8Weight:
     """A matrix in 8 bits, multiplied as integers.
 
-    Activations go in as ``Int8Weight`` has them: rounded to 8 bits, and what the rounding left as further rows.
+    Activations go in as ``Int8Weight`` has them: rounded to 8 bits, and what the rounding left as further rows. For one
+    token alone a kernel of our own multiplies them unrounded, where Triton is at hand.
 
     Args:
         codes: int8, (rows, columns), the code less 128.
@@ -79,7 +80,14 @@ class CudaInt8Weight:
         return rounded.mul_(self.scale).sub_(x.sum(-1, keepdim=True) * self._offset)
 
     def one_row(self) -> Product:
-        return self
+        try:
+            from core.engine.triton_products import multiply_int8
+        except ImportError:  # Triton does not come with torch on every system that has a GPU
+            return self
+        codes, scale, offset, rows, columns = self._codes, self.scale, self._offset, self.rows, self.column_scale
+        if columns is None:
+            return lambda x: multiply_int8(x, codes, scale, offset, rows)
+        return lambda x: multiply_int8(x * columns, codes, scale, offset, rows)
 
     def take(self, ids: Tensor) -> Tensor:
         codes = F.embedding(ids, self._codes)[..., : self.columns].float()
@@ -125,7 +133,7 @@ class CudaInt4Weight:
         self._kept = weight if keeps_rows else None
 
     def __call__(self, x: Tensor) -> Tensor:
-        short = F.pad(x.to(torch.bfloat16), (0, self._padded_columns - self.columns))
+        short = self._short(x)
         if len(x) < WIDEN_FROM_TOKENS:
             product = torch._weight_int4pack_mm(short, self._packed, self.group_size, self._pairs)
         else:
@@ -133,7 +141,8 @@ class CudaInt4Weight:
         return product[:, : self.rows].float()
 
     def one_row(self) -> Product:
-        return self
+        packed, group_size, pairs, rows = self._packed, self.group_size, self._pairs, self.rows
+        return lambda x: torch._weight_int4pack_mm(self._short(x), packed, group_size, pairs)[:, :rows].float()
 
     def take(self, ids: Tensor) -> Tensor:
         assert self._kept is not None, "made for products alone"
@@ -150,6 +159,10 @@ class CudaInt4Weight:
     @property
     def held_bytes(self) -> int:
         return self.num_bytes + (self._kept.packed.numel() if self._kept is not None else 0)
+
+    def _short(self, x: Tensor) -> Tensor:
+        missing = self._padded_columns - self.columns
+        return F.pad(x.to(torch.bfloat16), (0, missing)) if missing else x.to(torch.bfloat16)
 
     def _widened(self) -> Tensor:
         """W in bfloat16, (padded rows, padded columns)."""

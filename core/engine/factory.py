@@ -27,6 +27,7 @@ def load(
     *,
     bits: int | None = None,
     device: str | None = None,
+    low_memory: bool = False,
     precision: PrecisionSettings | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> EngineModel:
@@ -35,20 +36,25 @@ def load(
     Args:
         bits: of a weight: 4, 8, 16 or 32; None: as a low-bit file has them, else 4.
         device: "cpu", "cuda" or "cuda:N"; None: an NVIDIA GPU where there is one, else the CPU.
+        low_memory: take less memory at some cost in speed: prompts are read in small parts, one finished conversation
+            is kept instead of four, and on a GPU the embedding stays in the CPU's memory.
         precision: all settings of rounding, instead of ``bits``.
         on_progress: called with bytes read and bytes in all.
 
     Raises:
         UnknownModel: there is nothing at the path.
-        ModelLoadError: files are missing or damaged; the message names the tensor or the field.
+        ModelLoadError: files are missing or damaged; the message names the tensor or the field. A low-bit file of more
+            than a gigabyte is compared with its checksums while it is in use: then the first results raise it.
         SettingsError: a setting has a value that cannot work.
     """
     place = choose_device(device)
     path = Path(path).expanduser()
     if is_lowbit_file(path):
-        return assemble(read_lowbit(path, bits=bits, device=place, on_progress=on_progress).weights)
+        stored = read_lowbit(path, bits=bits, device=place, low_memory=low_memory, on_progress=on_progress)
+        return assemble(stored.weights, low_memory=low_memory)
     settings = precision or PrecisionSettings(bits=4 if bits is None else bits)
-    return assemble(load_weights(open_source(path), settings, device=place, on_progress=on_progress))
+    loaded = load_weights(open_source(path), settings, device=place, low_memory=low_memory, on_progress=on_progress)
+    return assemble(loaded, low_memory=low_memory)
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -80,9 +86,10 @@ def is_supported(config: Mapping[str, Any]) -> bool:
     return True
 
 
-def assemble(loaded: LoadedWeights) -> EngineModel:
-    """A model over weights that are in memory."""
-    decoder = build_decoder(loaded.config, loaded.weights, loaded.vectors)
+def assemble(loaded: LoadedWeights, *, low_memory: bool = False) -> EngineModel:
+    """A model over weights that are in memory; ``low_memory`` as they were loaded."""
+    keeps_embedding = low_memory and not loaded.config.ties_embeddings
+    decoder = build_decoder(loaded.config, loaded.weights, loaded.vectors, keeps_embedding=keeps_embedding)
     vector_bytes = sum(vector.nbytes for vector in loaded.vectors.values())
     read = sum(
         weight.num_bytes
@@ -95,4 +102,6 @@ def assemble(loaded: LoadedWeights) -> EngineModel:
         num_bytes=held + vector_bytes,
         bytes_per_token=read + vector_bytes,
         is_exact=is_exact(loaded.weights.values()),
+        low_memory=low_memory,
+        wait_until_checked=loaded.wait_until_checked,
     )

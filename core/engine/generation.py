@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from core.model.layout import Layout, plan
 
 __all__ = ["EngineModel"]
 
-PREFILL_TOKENS = 512
+PREFILL_TOKENS, LOW_MEMORY_TOKENS = 512, 128
 DRAFT_TOKENS = 6
 SURE_MARGIN = 0.5
 """A drafted token counts only if its score leads by so much: products of one and of several rows differ in the last
@@ -43,9 +43,21 @@ class EngineModel:
         num_bytes: of all weights in memory.
         bytes_per_token: read from memory for each decoded token.
         device: where it runs.
+
+    A model mapped from a large file may be used before all of the file was compared with its checksums; its first
+    results wait for that, and ``forward``, ``generate`` and their kin raise ModelLoadError where the file is damaged.
     """
 
-    def __init__(self, decoder: Decoder, *, num_bytes: int, bytes_per_token: int, is_exact: bool = False) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        num_bytes: int,
+        bytes_per_token: int,
+        is_exact: bool = False,
+        low_memory: bool = False,
+        wait_until_checked: Callable[[], None] | None = None,
+    ) -> None:
         self.config: DecoderConfig = decoder.config
         self.num_bytes, self.bytes_per_token = num_bytes, bytes_per_token
         self.device = next(decoder.parameters()).device
@@ -53,7 +65,9 @@ class EngineModel:
         self._step = StepDecoder(decoder) if self.device.type == "cpu" else GraphDecoder(decoder)
         self._cache_dtype = torch.float32 if self.device.type == "cpu" or is_exact else torch.bfloat16
         self._turns = Turnstile()
-        self._kept = KeptCaches(self.config)
+        self._wait_until_checked = wait_until_checked or (lambda: None)
+        self._kept = KeptCaches(self.config, max_caches=1) if low_memory else KeptCaches(self.config)
+        self._low_memory = low_memory
 
     def forward(self, ids: Sequence[int] | Tensor) -> Tensor:
         """Logits after each token of one sequence, float32, (len(ids), vocab_size).
@@ -64,7 +78,9 @@ class EngineModel:
         """
         listed = self._checked(ids)
         with self._turns, torch.inference_mode():
-            return self._decoder(torch.tensor(listed, device=self.device)[None])[0].cpu()
+            logits = self._decoder(torch.tensor(listed, device=self.device)[None])[0].cpu()
+        self._wait_until_checked()
+        return logits
 
     def forward_batch(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
         """Logits of several sequences of any lengths, computed together; each as ``forward`` gives it."""
@@ -72,6 +88,7 @@ class EngineModel:
         ids, mask = pad_left(listed, self.config.pad_id or 0)
         with self._turns, torch.inference_mode():
             logits = self._decoder(ids.to(self.device), mask.to(self.device)).cpu()
+        self._wait_until_checked()
         return [rows[len(rows) - len(one) :] for rows, one in zip(logits, listed, strict=True)]
 
     def generate(
@@ -140,6 +157,7 @@ class EngineModel:
         listed = [self._checked(ids) for ids in prompts]
         if not listed:
             raise ModelError("there are no prompts; wanted at least one")
+        self._wait_until_checked()
         limits = [min(max_new_tokens, self.config.context_tokens - len(prompt)) for prompt in listed]
         return stream_batch(
             self._decoder,
@@ -188,6 +206,7 @@ class EngineModel:
                 logits = part
                 if len(kept.ids) < len(prompt):
                     yield None
+            self._wait_until_checked()
             limit = min(max_new_tokens, self.config.context_tokens - len(prompt))
             seen = torch.tensor(prompt + [0] * limit)
             length, waiting = len(prompt), deque[int]()
@@ -225,7 +244,8 @@ class EngineModel:
         """Logits of the last token after each part of the prompt that the cache does not hold."""
         whole = torch.tensor(prompt, device=self.device)[None]
         # A bidirectional context cannot be read in parts: its first token already sees its last.
-        part = len(prompt) if self.config.is_prefix_lm else PREFILL_TOKENS
+        part = LOW_MEMORY_TOKENS if self._low_memory else PREFILL_TOKENS
+        part = len(prompt) if self.config.is_prefix_lm else part
         while len(kept.ids) < len(prompt):
             past = len(kept.ids)
             stop = min(past + part, len(prompt))

@@ -30,8 +30,8 @@ class Kept:
 class KeptCaches:
     """The caches of the last few requests, bounded in number and in bytes."""
 
-    def __init__(self, config: DecoderConfig) -> None:
-        self._config = config
+    def __init__(self, config: DecoderConfig, *, max_caches: int = MAX_CACHES) -> None:
+        self._config, self._max_caches = config, max_caches
         self._kept: deque[Kept] = deque()
         self._guard = threading.Lock()
 
@@ -60,7 +60,7 @@ class KeptCaches:
             return
         with self._guard:
             self._kept.append(kept)
-            while len(self._kept) > MAX_CACHES or sum(one.cache.num_bytes for one in self._kept) > MAX_BYTES:
+            while len(self._kept) > self._max_caches or sum(one.cache.num_bytes for one in self._kept) > MAX_BYTES:
                 self._kept.popleft()
 
     def clear(self) -> None:

@@ -22,7 +22,16 @@ from core.errors import ModelLoadError, SettingsError
 from core.model.architectures import Placement, placements, read_config
 from core.model.config import DecoderConfig, PrefixConfig
 
-__all__ = ["CPU", "EMBEDDING", "LoadedWeights", "PrecisionSettings", "load_weights", "planned_kinds", "use_of"]
+__all__ = [
+    "CPU",
+    "EMBEDDING",
+    "LoadedWeights",
+    "PrecisionSettings",
+    "home_of",
+    "load_weights",
+    "planned_kinds",
+    "use_of",
+]
 
 KINDS: dict[int, Kind] = {4: "int4", 8: "int8", 16: "bfloat16", 32: "float32"}
 IGNORED_PARTS = ("inv_freq", "causal_mask", "masked_bias", "attn.bias", "rope_freqs")
@@ -79,11 +88,14 @@ class LoadedWeights:
         config: with adjacent rotary pairs, as the weights now are.
         weights: the matrices.
         vectors: norms, biases, prefix, stored frequencies, float32.
+        wait_until_checked: returns when all bytes are known to be those that were written, or raises ModelLoadError;
+            None: they are.
     """
 
     config: DecoderConfig
     weights: dict[str, Weight]
     vectors: dict[str, Tensor]
+    wait_until_checked: Callable[[], None] | None = None
 
 
 def load_weights(
@@ -91,12 +103,14 @@ def load_weights(
     precision: PrecisionSettings,
     *,
     device: torch.device = CPU,
+    low_memory: bool = False,
     on_progress: Progress | None = None,
 ) -> LoadedWeights:
     """Read, check, reorder and round everything.
 
     Args:
         device: where the numbers shall lie; each matrix goes there as soon as it is whole.
+        low_memory: an embedding that is no output head stays in the CPU's memory.
         on_progress: called with bytes read and bytes in all.
 
     Raises:
@@ -134,7 +148,8 @@ def load_weights(
             else:
                 builders[target].add(place.start, rows if turn is None else rows[turn], name=name)
             if builders[target].is_complete:
-                weights[target] = on_device(builders.pop(target).finish(), device, use=use_of(target, config))
+                home = home_of(target, config, device, low_memory=low_memory)
+                weights[target] = on_device(builders.pop(target).finish(), home, use=use_of(target, config))
         elif place is not None:
             _add_vector(vectors, name, place, tensor, config, order)
         if on_progress:
@@ -171,6 +186,11 @@ def use_of(target: str, config: DecoderConfig) -> Use:
     if target != EMBEDDING:
         return "both" if target.startswith("layers.") and _layer_weights(config) <= SMALL_MODEL_WEIGHTS else "product"
     return "both" if config.ties_embeddings else "rows"
+
+
+def home_of(target: str, config: DecoderConfig, device: torch.device, *, low_memory: bool) -> torch.device:
+    """Where a matrix is to lie: an embedding that is no head may stay behind, since few of its rows are needed."""
+    return CPU if low_memory and target == EMBEDDING and not config.ties_embeddings else device
 
 
 def _layer_weights(config: DecoderConfig) -> int:

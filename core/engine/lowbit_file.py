@@ -19,7 +19,7 @@ from core.engine.container import ContainerWriter, open_container
 from core.engine.cuda_weights import on_device
 from core.engine.int4_weight import Int4Weight
 from core.engine.int8_weight import Int8Weight
-from core.engine.loading import CPU, LoadedWeights, use_of
+from core.engine.loading import CPU, LoadedWeights, home_of, use_of
 from core.engine.weights import FloatWeight, Use, Weight
 from core.errors import ModelLoadError, SettingsError
 from core.model.config import DecoderConfig, PrefixConfig, RotaryConfig
@@ -27,6 +27,7 @@ from core.model.config import DecoderConfig, PrefixConfig, RotaryConfig
 __all__ = ["SUFFIX", "Description", "StoredModel", "is_lowbit_file", "read_description", "read_lowbit", "write_lowbit"]
 
 KIND, VERSION, SUFFIX = "novelscope-model", 1, ".nscope"
+CHECKED_FIRST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +111,18 @@ def read_lowbit(
     *,
     bits: int | None = None,
     device: torch.device = CPU,
+    low_memory: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> StoredModel:
-    """The model in a file, its weights mapped, after every byte was checked against its checksum.
+    """The model in a file, its weights mapped and every byte checked against its checksum.
+
+    A file of more than a gigabyte is checked in the background, so that it opens at once even from a slow disk; whoever
+    computes with it waits for the check before results are given away.
 
     Args:
         bits: the width that is wanted; None takes what the file has.
         device: where the numbers shall lie; on a CPU they stay in the file.
+        low_memory: an embedding that is no output head stays in the file.
 
     Raises:
         ModelLoadError: it is not such a file, is truncated or altered, or a later version wrote it.
@@ -128,7 +134,11 @@ def read_lowbit(
         raise SettingsError(
             f"{path.name} holds weights of {meta.get('bits')} bits, not {bits}; quantize the original anew"
         )
-    container.verify(on_progress=on_progress)
+    wait_until_checked = None
+    if device.type == "cpu" and path.stat().st_size > CHECKED_FIRST_BYTES:
+        wait_until_checked = container.verify_in_background()
+    else:
+        container.verify(on_progress=on_progress)
     with _whole_description(path):
         config = _config(meta["config"])
         weights = {}
@@ -143,11 +153,15 @@ def read_lowbit(
                 columns=shape["columns"],
                 use=use if device.type == "cpu" else "rows",
             )
-            weights[target] = on_device(form, device, use=use)
+            weights[target] = on_device(form, home_of(target, config, device, low_memory=low_memory), use=use)
         vectors = {target: container.array(target).to(device) for target in meta["vectors"]}
         files = {name: container.blob(f"file:{name}") for name in meta["files"]}
         return StoredModel(
-            LoadedWeights(config, weights, vectors), int(meta["bits"]), str(meta["name"]), meta["published"], files
+            LoadedWeights(config, weights, vectors, wait_until_checked),
+            int(meta["bits"]),
+            str(meta["name"]),
+            meta["published"],
+            files,
         )
 
 

@@ -37,14 +37,18 @@ class EngineLinear(nn.Module):
 
 
 class EngineEmbedding(nn.Module):
-    """Rows of any weight by id, in float32."""
+    """Rows of any weight by id, in float32.
 
-    def __init__(self, weight: Weight) -> None:
+    Args:
+        is_on_host: the weight has stayed in the CPU's memory, wherever the ids are.
+    """
+
+    def __init__(self, weight: Weight, *, is_on_host: bool = False) -> None:
         super().__init__()
-        self.weight = weight
+        self.weight, self.is_on_host = weight, is_on_host
 
     def forward(self, ids: Tensor) -> Tensor:
-        return self.weight.take(ids)
+        return self.weight.take(ids.cpu()).to(ids.device) if self.is_on_host else self.weight.take(ids)
 
 
 def matrices(config: DecoderConfig) -> dict[str, tuple[int, int]]:
@@ -74,7 +78,9 @@ def pair_order(config: DecoderConfig) -> Tensor | None:
     return torch.cat([turned.transpose(1, 2).flatten(), channels[rotary.dims :]])
 
 
-def build_decoder(config: DecoderConfig, weights: dict[str, Weight], vectors: dict[str, Tensor]) -> Decoder:
+def build_decoder(
+    config: DecoderConfig, weights: dict[str, Weight], vectors: dict[str, Tensor], *, keeps_embedding: bool = False
+) -> Decoder:
     """The decoder over these weights.
 
     Args:
@@ -82,6 +88,7 @@ def build_decoder(config: DecoderConfig, weights: dict[str, Weight], vectors: di
         weights: by the names that ``matrices`` gives.
         vectors: norms, biases, the prefix and stored rotary frequencies, float32, by name; the decoder is made on the
             device where they lie.
+        keeps_embedding: the embedding lies in the CPU's memory, and only the rows that are needed leave it.
     """
     with torch.device("meta"):
         decoder = Decoder(config)
@@ -89,7 +96,7 @@ def build_decoder(config: DecoderConfig, weights: dict[str, Weight], vectors: di
         parent, _, last = name.rpartition(".")
         own = "embedding" if name == "head" and config.ties_embeddings else name
         if isinstance(module, nn.Embedding):
-            made: nn.Module = EngineEmbedding(weights[f"{own}.weight"])
+            made: nn.Module = EngineEmbedding(weights[f"{own}.weight"], is_on_host=keeps_embedding)
         else:
             made = EngineLinear(weights[f"{own}.weight"], vectors.get(f"{name}.bias"))
         setattr(decoder.get_submodule(parent), last, made)

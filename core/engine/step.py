@@ -10,6 +10,7 @@ longer for one query.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from core.model.blocks import Attention, RMSNorm
 from core.model.config import DecoderConfig
 from core.model.decoder import Decoder, DecoderLayer
 
-__all__ = ["StepDecoder"]
+__all__ = ["StepDecoder", "StepLayer", "fast_norm", "one_row_product"]
 
 FIRST_ANGLES = 1024
 LONG_COLUMNS = 160
@@ -34,9 +35,8 @@ class StepDecoder:
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder, self.config = decoder, decoder.config
-        self._layers = [_StepLayer(self.config, number, layer) for number, layer in enumerate(decoder.layers)]
-        self._final_norm = _fast_norm(decoder.final_norm)
-        self._head = _product(decoder.head)
+        self.layers = [StepLayer(self.config, number, layer) for number, layer in enumerate(decoder.layers)]
+        self.final_norm, self.head = fast_norm(decoder.final_norm), one_row_product(decoder.head)
         self._full = _Angles(decoder.rotary_frequencies)
         config = self.config
         self._local = _Angles(decoder.local_frequencies) if config.local_rotary else self._full
@@ -53,28 +53,30 @@ class StepDecoder:
         if config.embedding_scale != 1:
             x = x * config.embedding_scale
         full, local = self._full.at(position), self._local.at(position)
-        for layer in self._layers:
+        for layer in self.layers:
             x = layer(x, local if layer.slides else full, cache)
         cache.advance(1)
-        return self._head(self._final_norm(x))[0]
+        return self.head(self.final_norm(x))[0]
 
 
-class _StepLayer:
+class StepLayer:
+    """One block for one token, (1, hidden_dim) in and out, both float32."""
+
     def __init__(self, config: DecoderConfig, number: int, layer: nn.Module) -> None:
         assert isinstance(layer, DecoderLayer)
         self.number, self.slides = number, config.slides(number)
         self.window = config.sliding_window if self.slides else None
         self.residual, self.residual_scale = config.residual, config.residual_scale
-        self.attention_norm = _fast_norm(layer.attention_norm)
-        self.qkv = _product(layer.attention.qkv)
-        self.out = _product(layer.attention.out)
+        self.attention_norm = fast_norm(layer.attention_norm)
+        self.qkv = one_row_product(layer.attention.qkv)
+        self.out = one_row_product(layer.attention.out)
         mlp_norm = layer.attention_norm if config.residual == "parallel" else layer.mlp_norm
-        self.mlp_norm = _fast_norm(mlp_norm)
-        self.up, self.down = _product(layer.mlp.up), _product(layer.mlp.down)
+        self.mlp_norm = fast_norm(mlp_norm)
+        self.up, self.down = one_row_product(layer.mlp.up), one_row_product(layer.mlp.down)
         self.has_post_norms = config.has_post_norms
         if config.has_post_norms:
-            self.post_attention_norm = _fast_norm(layer.post_attention_norm)
-            self.post_mlp_norm = _fast_norm(layer.post_mlp_norm)
+            self.post_attention_norm = fast_norm(layer.post_attention_norm)
+            self.post_mlp_norm = fast_norm(layer.post_mlp_norm)
         self.num_heads, self.num_kv_heads, self.head_dim = config.num_heads, config.num_kv_heads, config.head_dim
         self.turned = config.num_heads + config.num_kv_heads
         self.pairs = config.rotary.dims // 2
@@ -83,9 +85,10 @@ class _StepLayer:
         self.qk_norm = _norm_of_heads(config, layer.attention) if config.has_qk_norm else None
         self.is_gated, self.is_silu = config.is_gated, config.activation == "silu"
 
-    def __call__(self, x: Tensor, angles: Tensor, cache: StaticCache) -> Tensor:
+    def __call__(self, x: Tensor, angles: Tensor, cache: Any) -> Tensor:
+        """The residual stream after this block; the cache is what this kind of layer's ``attend`` takes."""
         normed = self.attention_norm(x)
-        attended = self._attend(normed, angles, cache)
+        attended = self.out(self.attend(normed, angles, cache))
         if self.residual == "plain":
             if self.has_post_norms:
                 x = self.post_attention_norm(attended).add_(x)
@@ -98,12 +101,18 @@ class _StepLayer:
         normed = self.mlp_norm(x)
         return self._raise(normed).add_(normed, alpha=self.residual_scale)
 
-    def _attend(self, x: Tensor, angles: Tensor, cache: StaticCache) -> Tensor:
-        length, turned = cache.length, self.turned
+    def turned_heads(self, x: Tensor, angles: Tensor) -> Tensor:
+        """Queries, keys and values of the token, (heads of all three, head_dim), normed and turned as they must be."""
+        turned = self.turned
         heads = self.qkv(x).view(-1, self.head_dim)
         if self.qk_norm is not None:
             self.qk_norm(heads[:turned])
         torch.view_as_complex(heads.view(len(heads), -1, 2))[:turned, : self.pairs].mul_(angles)
+        return heads
+
+    def attend(self, x: Tensor, angles: Tensor, cache: Any) -> Tensor:
+        """What the token gathers, (1, num_heads * head_dim); its keys and values are written behind the others."""
+        length, heads = cache.length, self.turned_heads(x, angles)
         both, keys, values = cache.first[self.number]
         both.select(1, length).copy_(heads[self.num_heads :])
         start = max(0, length + 1 - self.window) if self.window else 0
@@ -111,9 +120,9 @@ class _StepLayer:
         queries = heads[: self.num_heads].view(self.grouped)
         keys, values = keys.narrow(1, start, count), values.narrow(1, start, count)
         if self.num_kv_heads == 1 and count >= LONG_COLUMNS:
-            return self.out(self._attend_far(queries, keys, values))
+            return self._attend_far(queries, keys, values)
         scores = torch.baddbmm(self.unused, queries, keys.transpose(1, 2), beta=0, alpha=self.scale)
-        return self.out(torch.bmm(torch.softmax(scores, -1), values).view(1, -1))
+        return torch.bmm(torch.softmax(scores, -1), values).view(1, -1)
 
     def _attend_far(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """The same where one head of keys serves all queries: with many columns a product of few rows is slow."""
@@ -153,7 +162,7 @@ class _Angles:
         return torch.complex(angles.cos(), angles.sin())
 
 
-def _product(linear: nn.Module) -> Product:
+def one_row_product(linear: nn.Module) -> Product:
     """A linear layer's product of one row."""
     assert isinstance(linear, EngineLinear)
     product, bias = linear.weight.one_row(), linear.bias
@@ -175,10 +184,13 @@ def _norm_of_heads(config: DecoderConfig, attention: Attention) -> Callable[[Ten
     return normed
 
 
-def _fast_norm(norm: nn.Module) -> Norm:
+def fast_norm(norm: nn.Module) -> Norm:
+    """A norm for one token, in few operators on its device."""
     if not isinstance(norm, RMSNorm):
         return norm
     weight, dim = norm.weight + norm.offset, len(norm.weight)
+    if weight.is_cuda:
+        return lambda x: F.rms_norm(x, weight.shape, weight, norm.epsilon)
     scaled, floor = weight * dim**0.5, torch.full((1, 1), dim * norm.epsilon)
 
     def normed(x: Tensor) -> Tensor:

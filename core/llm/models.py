@@ -134,6 +134,7 @@ class LoadOptions:
     cache_dir: Path
     bits: int | None = None
     device: str | None = None
+    low_memory: bool = False
     threads: int | None = None
     api_key: str | None = field(default=None, repr=False)
     on_progress: Callable[[int, int], None] | None = None
@@ -173,6 +174,7 @@ def load_chat_model(
     cache_dir: Path,
     bits: int | None = None,
     device: str | None = None,
+    low_memory: bool = False,
     threads: int | None = None,
     api_key: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -182,7 +184,8 @@ def load_chat_model(
     Args:
         cache_dir: where rounded weights of builtin models are kept; made if it is missing.
         bits: width of a weight in memory; None leaves it to the backend.
-        device: as torch names devices; None takes the CPU, or a GPU where transformers can run the checkpoint on one.
+        device: as torch names devices; None takes an NVIDIA GPU where there is one, else the CPU.
+        low_memory: the engine takes less memory at some cost in speed.
         threads: of the CPU, for this whole process; None leaves it to torch.
         api_key: for a server that wants one; never logged.
         on_progress: called with bytes read and bytes in all while weights are loaded.
@@ -198,6 +201,12 @@ def load_chat_model(
     module, _, function = BACKENDS[spec.kind].partition(":")
     open_backend: Callable[[ModelSpec, LoadOptions], TokenBackend] = getattr(importlib.import_module(module), function)
     options = LoadOptions(
-        cache_dir=cache_dir, bits=bits, device=device, threads=threads, api_key=api_key, on_progress=on_progress
+        cache_dir=cache_dir,
+        bits=bits,
+        device=device,
+        low_memory=low_memory,
+        threads=threads,
+        api_key=api_key,
+        on_progress=on_progress,
     )
     return NovelChatModel(backend=open_backend(spec, options))

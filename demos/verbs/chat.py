@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from core.errors import NovelscopeError
-from demos.verbs.common import MODEL_HELP, at_least_one, open_services, say, text_argument
+from demos.verbs.common import MODEL_HELP, add_machine_options, open_services, say, text_argument
 from demos.verbs.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     who.add_argument("spec", metavar="SPEC", nargs="?", type=text_argument, help=f"who answers: {MODEL_HELP}")
     who.add_argument("--model", metavar="SPEC", type=text_argument, help="the same")
     parser.add_argument("--bits", type=int, choices=(4, 8, 16, 32), help="width of a weight in memory")
-    parser.add_argument("--threads", type=at_least_one, metavar="N", help="of the CPU (default: NOVELSCOPE_THREADS)")
+    add_machine_options(parser)
     parser.add_argument("--greedy", action="store_true", help="always the likeliest word: the same answer every time")
     parser.add_argument("--system", metavar="TEXT", type=text_argument, help="what the model is to keep to")
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_book",
+    "add_machine_options",
     "add_question",
     "at_least_one",
     "columns_of",
@@ -49,8 +50,16 @@ def shared_options() -> argparse.ArgumentParser:
 def settings_of(args: argparse.Namespace) -> Settings:
     """Settings from the flags that were given, then the environment."""
     return Settings.from_environment(
-        home=args.home, model=getattr(args, "model", None), threads=getattr(args, "threads", None)
+        home=args.home,
+        **{name: getattr(args, name, None) for name in ("model", "threads", "device", "low_memory")},
     )
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """--threads, --device and --low-memory: what of the machine a model may take."""
+    parser.add_argument("--threads", type=at_least_one, metavar="N", help="of the CPU (default: NOVELSCOPE_THREADS)")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
+    parser.add_argument("--low-memory", action="store_true", help="take less memory, at some cost in speed")
 
 
 def open_services(args: argparse.Namespace) -> Services:

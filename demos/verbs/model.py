@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demos.verbs.common import at_least_one, print_json, say, shared_options
+from demos.verbs.common import add_machine_options, at_least_one, print_json, say, settings_of, shared_options
 from demos.verbs.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bench = action("bench", "测速 / measure reading and writing on this machine")
     bench.add_argument("path", metavar="PATH", type=Path, help=PATH_HELP)
     bench.add_argument("--bits", type=int, choices=(4, 8, 16, 32), help="width of a weight (default: 4, or the file's)")
-    bench.add_argument("--threads", type=at_least_one, metavar="N", help="of the CPU (default: NOVELSCOPE_THREADS)")
+    add_machine_options(bench)
     bench.add_argument("--prompt", type=at_least_one, metavar="N", default=512, help="tokens to read (default: 512)")
     bench.add_argument("--tokens", type=at_least_one, metavar="N", default=64, help="tokens to write (default: 64)")
     bench.add_argument("--repeats", type=at_least_one, metavar="N", default=3, help="the best run counts (default: 3)")
@@ -122,15 +122,16 @@ def _bench(args: argparse.Namespace) -> int:
 
     from core.engine import load
     from core.engine.speed import measure_speed
-    from demos.settings import Settings
 
-    settings = Settings.from_environment(home=args.home, threads=args.threads)
+    settings = settings_of(args)
     torch.set_num_threads(settings.threads)
     progress = ProgressLine()
     try:
         model = load(
             args.path,
             bits=args.bits,
+            device=settings.device,
+            low_memory=settings.low_memory,
             on_progress=lambda done, total: progress.show(f"loading {done / max(1, total):.0%}"),
         )
         speed = measure_speed(
@@ -142,11 +143,11 @@ def _bench(args: argparse.Namespace) -> int:
         )
     finally:
         progress.close()
-    result: dict[str, Any] = {**asdict(speed), "memory_bytes": model.num_bytes}
+    result: dict[str, Any] = {**asdict(speed), "memory_bytes": model.num_bytes, "device": str(model.device)}
     if args.json:
         print_json(result)
         return 0
-    print(f"{speed.threads} threads, weights in memory {_megabytes(model.num_bytes)}")
+    print(f"{model.device}, {speed.threads} threads, weights in memory {_megabytes(model.num_bytes)}")
     print(f"reads {speed.prefill_tokens_per_s:,.1f} tokens/s (a prompt of {speed.prompt_tokens})")
     print(
         f"writes {speed.decode_tokens_per_s:,.1f} tokens/s, after the long prompt {speed.decode_long_tokens_per_s:,.1f}"

@@ -81,6 +81,15 @@ def test_a_page_keeps_a_core_where_there_are_enough(monkeypatch):
     assert Settings.from_environment(environment={"NOVELSCOPE_THREADS": "7"}, threads=2).threads == 2
 
 
+def test_device_and_memory_come_from_the_flag_or_the_environment():
+    settings = Settings.from_environment(environment={"NOVELSCOPE_DEVICE": "cuda:1", "NOVELSCOPE_LOW_MEMORY": "1"})
+    assert (settings.device, settings.low_memory) == ("cuda:1", True)
+    settings = Settings.from_environment(environment={"NOVELSCOPE_DEVICE": "cuda:1"}, device="cpu")
+    assert (settings.device, settings.low_memory) == ("cpu", False)
+    with pytest.raises(SettingsError, match="LOW_MEMORY"):
+        Settings.from_environment(environment={"NOVELSCOPE_LOW_MEMORY": "yes"})
+
+
 def test_a_space_is_known_by_its_variable():
     assert is_space({"SPACE_ID": "owner/name"}) and not is_space({"SPACE_ID": ""}) and not is_space({})
 

@@ -226,6 +226,36 @@ def test_a_changed_byte_in_a_saved_model_is_found(shared, tmp_path):
         engine.load(path)
 
 
+def test_a_large_file_is_used_before_it_is_checked_and_gives_nothing_away_if_damaged(shared, tmp_path, monkeypatch):
+    monkeypatch.setattr("core.engine.lowbit_file.CHECKED_FIRST_BYTES", 0)
+    source = open_source(shared / "parity" / "llama")
+    path = tmp_path / "model.nscope"
+    loaded = load_weights(source, PrecisionSettings(bits=4))
+    write_lowbit(path, loaded, bits=4, name="tiny", published=source.config, files={})
+    ids = list(range(20, 60))
+    assert torch.equal(engine.load(path).forward(ids), assemble(loaded).forward(ids))
+    data = bytearray(path.read_bytes())
+    data[4096] ^= 1
+    path.write_bytes(data)
+    model = engine.load(path)
+    for use in (
+        lambda: model.forward(ids),
+        lambda: model.forward_batch([ids]),
+        lambda: next(model.generate(ids)),
+        lambda: next(model.generate_batch([ids])),
+    ):
+        with pytest.raises(ModelLoadError, match=r"layers|embedding|head"):
+            use()
+
+
+def test_low_memory_changes_no_token_and_keeps_one_conversation(folder, expected):
+    prompt = expected["greedy_prompt_ids"].tolist()
+    model = engine.load(folder, bits=32, low_memory=True)
+    assert list(model.generate(prompt, max_new_tokens=20, stop_ids=())) == expected["greedy_ids"].tolist()
+    list(model.generate([7] * 12 + prompt, max_new_tokens=2, stop_ids=()))
+    assert len(model._kept) <= 1
+
+
 def test_finished_requests_are_kept_within_bounds(llama, shared, monkeypatch):
     for start in range(20, 40):
         list(llama.generate([start] * 20, max_new_tokens=2, stop_ids=()))

@@ -18,10 +18,9 @@ from core.llm.transcript import render_transcript, without_indent
 if TYPE_CHECKING:
     from core.engine.assistant import Assistant
     from core.engine.prompt_formats import EncodedPrompt
+    from core.llm.models import LoadOptions
 
 __all__ = ["EngineBackend", "is_known_architecture", "open_engine", "round_once"]
-
-Progress = Callable[[int, int], None]
 
 
 class EngineBackend:
@@ -42,7 +41,7 @@ class EngineBackend:
             bits=self._assistant.bits,
             memory_bytes=model.num_bytes,
             bytes_per_token=model.bytes_per_token,
-            device="cpu",
+            device=str(model.device),
         )
 
     def count_tokens(self, prompt: Prompt) -> int:
@@ -122,9 +121,7 @@ def is_known_architecture(config: Mapping[str, Any]) -> bool:
     return is_supported(config)
 
 
-def open_engine(
-    path: Path, *, name: str | None, bits: int | None = None, on_progress: Progress | None = None
-) -> EngineBackend:
+def open_engine(path: Path, options: LoadOptions, *, name: str | None, bits: int | None = None) -> EngineBackend:
     """The model at a path: a checkpoint folder, a GGUF file or a low-bit file.
 
     Raises:
@@ -132,12 +129,19 @@ def open_engine(
     """
     from core.engine.assistant import open_assistant
 
-    return EngineBackend(open_assistant(path, bits=bits, name=name, on_progress=on_progress))
+    return EngineBackend(
+        open_assistant(
+            path,
+            bits=bits,
+            device=options.device,
+            low_memory=options.low_memory,
+            name=name,
+            on_progress=options.on_progress,
+        )
+    )
 
 
-def round_once(
-    find: Callable[[], Path], kept: Path, *, name: str, bits: int, on_progress: Progress | None = None
-) -> EngineBackend:
+def round_once(find: Callable[[], Path], kept: Path, options: LoadOptions, *, name: str, bits: int) -> EngineBackend:
     """A model that is rounded into a low-bit file on first use and read from there afterwards.
 
     Args:
@@ -152,9 +156,10 @@ def round_once(
 
     if kept.is_file():
         try:
-            return open_engine(kept, name=name)
+            return open_engine(kept, options, name=name)
         except ModelLoadError:
             kept.unlink(missing_ok=True)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    quantize(find(), kept, precision=PrecisionSettings(bits=bits), name=name, overwrite=True, on_progress=on_progress)
-    return open_engine(kept, name=name)
+    precision = PrecisionSettings(bits=bits)
+    quantize(find(), kept, precision=precision, name=name, overwrite=True, on_progress=options.on_progress)
+    return open_engine(kept, options, name=name)

@@ -21,8 +21,8 @@ from core.llm.models import BUILTIN_MODELS, FORMS, BuiltinModel, LoadOptions, Mo
 __all__ = ["open_builtin", "open_hub", "open_path", "open_script", "open_server"]
 
 MODEL_FILES = (".gguf", ".nscope")
-ENGINE_ONLY = ("chatglm", "moss")
-"""Types of models that transformers cannot run without code from the checkpoint."""
+ENGINE_DEVICES = ("cpu", "cuda")
+"""Devices that the engine has products for; transformers knows more."""
 
 
 def open_builtin(spec: ModelSpec, options: LoadOptions) -> TokenBackend:
@@ -40,9 +40,9 @@ def open_builtin(spec: ModelSpec, options: LoadOptions) -> TokenBackend:
         return round_once(
             lambda: _builtin_file(model, Path(scratch)),
             kept,
+            options,
             name=model.label,
             bits=bits,
-            on_progress=options.on_progress,
         )
 
 
@@ -58,7 +58,7 @@ def open_path(spec: ModelSpec, options: LoadOptions) -> TokenBackend:
     from core.llm.backends.engine_backend import open_engine
 
     _use_threads(options)
-    return open_engine(path, name=None, bits=options.bits, on_progress=options.on_progress)
+    return open_engine(path, options, name=None, bits=options.bits)
 
 
 def open_hub(spec: ModelSpec, options: LoadOptions) -> TokenBackend:
@@ -83,12 +83,12 @@ def open_script(spec: ModelSpec, options: LoadOptions) -> TokenBackend:
 
 
 def _open_folder(folder: Path, name: str, options: LoadOptions) -> TokenBackend:
-    """A checkpoint in the engine, or in transformers where only that can run it, or can run it on the GPU."""
+    """A checkpoint in the engine, or in transformers where only that can run it."""
     _use_threads(options)
     if _is_for_engine(folder, options):
         from core.llm.backends.engine_backend import open_engine
 
-        return open_engine(folder, name=name, bits=options.bits, on_progress=options.on_progress)
+        return open_engine(folder, options, name=name, bits=options.bits)
     from core.llm.backends.transformers_backend import TransformersBackend
 
     return TransformersBackend(folder, name=name, bits=options.bits, device=options.device)
@@ -97,16 +97,11 @@ def _open_folder(folder: Path, name: str, options: LoadOptions) -> TokenBackend:
 def _is_for_engine(folder: Path, options: LoadOptions) -> bool:
     from core.llm.backends.engine_backend import is_known_architecture
 
-    if options.device is not None:
-        return options.device == "cpu"
+    if options.device is not None and options.device.partition(":")[0] not in ENGINE_DEVICES:
+        return False
     config = _peek(folder / "config.json")
-    if config is None:
-        return True  # it says what is wrong with the file
-    if not is_known_architecture(config) or options.bits in (4, 8):
-        return is_known_architecture(config)
-    import torch
-
-    return not torch.cuda.is_available() or config.get("model_type") in ENGINE_ONLY
+    # The engine says what is wrong with a file that cannot be read.
+    return config is None or is_known_architecture(config)
 
 
 def _peek(path: Path) -> dict[str, Any] | None:
