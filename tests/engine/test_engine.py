@@ -44,7 +44,7 @@ def test_float32_logits_and_greedy_tokens_are_those_of_the_reference(folder, exp
 
 @pytest.mark.parametrize("bits", [32, 8, 4])
 def test_steps_with_the_cache_equal_a_full_pass(folder, expected, bits):
-    model = engine.load(folder, bits=bits)
+    model = engine.load(folder, bits=bits, device="cpu")
     prompt, answer = expected["greedy_prompt_ids"].tolist(), expected["greedy_ids"].tolist()
     full = model.forward(prompt + answer)
     config = model.config
