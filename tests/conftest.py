@@ -1,8 +1,15 @@
-"""What every folder of tests may use."""
+"""What every folder of tests may use, and how they draw their random examples."""
 
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run: a change is judged by what it changes. `pytest --hypothesis-profile=explore`
+# draws new ones, for an hour when one goes looking for faults.
+settings.register_profile("repeat", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile("repeat")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -5,7 +5,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.engine.checkpoint_tokenizer import read_tokenizer
@@ -72,12 +72,16 @@ KINDS = ["chatglm", "chatglm2", "glm4", "vicuna", "llama json", "byte-level json
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_comes_back_and_a_stream_shows_the_same_in_whole_characters(kind, everyone):
     tokenizer = everyone[kind]
+    pieces = kind in ("chatglm", "chatglm2", "vicuna", "llama json")
 
     @settings(max_examples=60, deadline=None)
+    @example("▁")
     @given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=40) | st.sampled_from(SAMPLES))
     def holds(text):
         ids = tokenizer.encode(text)
         assert all(0 <= number < tokenizer.vocab_size for number in ids)
+        # SentencePiece keeps no difference between a space and the sign it writes for one.
+        text = text.replace("▁", " ") if pieces else text
         assert tokenizer.decode(ids) == text
         stream = IncrementalDecoder(tokenizer)
         shown = [stream.add(number) for number in ids] + [stream.flush()]
