@@ -108,6 +108,21 @@ def test_settings_come_from_the_model_the_binding_and_the_call():
     assert sampling == SamplingSettings(max_new_tokens=3, temperature=0, top_p=0.5, seed=7, stop=("甲", "乙"))
 
 
+def test_a_model_is_made_with_the_keywords_that_a_call_takes():
+    made = NovelChatModel(backend=ScriptedBackend(""), temperature=0, max_tokens=9, stop=["甲"], timeout=60, top_p=None)
+    assert made.sampling == SamplingSettings(temperature=0, max_new_tokens=9, stop=("甲",))
+    with pytest.raises(SettingsError, match="unknown settings warmth"):
+        NovelChatModel(backend=ScriptedBackend(""), warmth=1)
+
+
+def test_another_model_is_named_in_traces_and_refused_by_the_call():
+    model = chat()
+    assert model._get_ls_params()["ls_model_name"] == "scripted"
+    assert model._get_ls_params(model="other")["ls_model_name"] == "other"
+    with pytest.raises(SettingsError, match="unknown settings model"):
+        model.invoke("问", model="other")
+
+
 def test_raw_text_reaches_the_backend_as_it_is():
     model = chat(is_chat=False)
     model.invoke("问：谁？\n答：", raw=True)
@@ -117,7 +132,12 @@ def test_raw_text_reaches_the_backend_as_it_is():
 
 @pytest.mark.parametrize(
     ("keywords", "words"),
-    [({"warmth": 1}, "unknown settings warmth"), ({"temperature": -1}, "temperature"), ({"max_tokens": 0}, "max_new")],
+    [
+        ({"warmth": 1}, "unknown settings warmth"),
+        ({"temperature": -1}, "temperature"),
+        ({"max_tokens": 0}, "max_new"),
+        ({"stop": "甲乙"}, "stop is '甲乙'"),
+    ],
 )
 def test_unknown_or_impossible_settings_are_errors(keywords, words):
     model = chat()
