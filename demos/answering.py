@@ -13,6 +13,7 @@ from contextlib import closing
 from threading import Thread
 
 from core.chains.events import Done, Event, Failed, Token
+from core.chains.streams import guarded
 from core.errors import NovelscopeError
 from core.llm.chat_model import NovelChatModel
 from demos.wiring import Services
@@ -25,13 +26,17 @@ _log = logging.getLogger("novelscope.answers")
 
 
 def watched(events: Generator[Event, None, None], services: Services) -> Generator[Event, None, None]:
-    """The same events; closing this closes them, and the indexer gives way while they come."""
-    return _watched(events, services, lambda event: isinstance(event, Token), _ending)
+    """The same events; closing this closes them, and the indexer gives way while they come.
+
+    They end with ``Stopped`` when the program ends.
+    """
+    guard = guarded(events, halt=services.is_closing)
+    return _watched(guard, services, lambda event: isinstance(event, Token), _ending)
 
 
 def watched_text(pieces: Generator[str, None, None], services: Services) -> Generator[str, None, None]:
     """The same pieces of text, watched in the same way."""
-    return _watched(pieces, services, bool, lambda piece: None)
+    return _watched(_until_closing(pieces, services), services, bool, lambda piece: None)
 
 
 class Loading:
@@ -76,14 +81,20 @@ def _watched(items: Generator, services: Services, counts: Callable, ending: Cal
                 tokens += bool(counts(item))
                 end = ending(item) or end
                 yield item
-                if services.is_closing.is_set():
-                    return
         end = "done" if end == "stopped" else end
     except NovelscopeError:
         end = "failed"
         raise
     finally:
         _log.info("answer %s %s after %d pieces", mark, end, tokens)
+
+
+def _until_closing(pieces: Generator[str, None, None], services: Services) -> Generator[str, None, None]:
+    with closing(pieces):
+        for piece in pieces:
+            yield piece
+            if services.is_closing.is_set():
+                return
 
 
 def _ending(event: Event) -> str | None:

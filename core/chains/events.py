@@ -2,8 +2,9 @@
 
     status* evidence? (token | citation)* usage? (done | error | stopped)
 
-``status`` may appear anywhere before the end. Every event turns into plain JSON (``to_dict``) and into a
-server-sent event (``to_sse``); clients of the stream need nothing else. Nothing here makes events.
+``status`` may appear anywhere before the end, and tokens with a chapter belong to that chapter's summary. Every event
+turns into plain JSON (``to_dict``) and into a server-sent event (``to_sse``); clients of the stream need nothing else.
+Nothing here makes events.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 from core.data.text import Span
 
 __all__ = [
+    "TERMINAL",
     "Citation",
     "CitationFound",
     "Done",
@@ -128,13 +130,18 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The next piece of the answer's text."""
+    """The next piece of the answer's text.
+
+    Attributes:
+        chapter: the chapter whose summary the piece belongs to; None for the answer itself. Chapters may interleave.
+    """
 
     type: ClassVar[str] = "token"
     text: str
+    chapter: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {"text": self.text}
+        return {"text": self.text} if self.chapter is None else {"text": self.text, "chapter": self.chapter}
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +216,7 @@ class Stopped:
         return {"text": self.text}
 
 
+TERMINAL = (Done, Failed, Stopped)
 Event = Status | Evidence | Token | CitationFound | UsageReport | Done | Failed | Stopped
 
 

@@ -9,6 +9,7 @@ how passages are found or how tokens are made.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -25,7 +26,6 @@ from core.chains.events import (
     Done,
     Event,
     Evidence,
-    Failed,
     Passage,
     Status,
     Token,
@@ -35,10 +35,11 @@ from core.chains.focus import focus_passages
 from core.chains.followup import standalone_question
 from core.chains.prompts import COMPLETION_STOPS, answer_dialogue, answer_prompt, language_of
 from core.chains.relevance import is_answerable
+from core.chains.streams import guarded
 from core.data.dialogues import Turn
 from core.data.sentences import sentences
 from core.data.text import Span
-from core.errors import NovelscopeError, PromptTooLong, SettingsError
+from core.errors import PromptTooLong, SettingsError
 from core.retrieval.book_folder import BookFolder
 from core.retrieval.library import Library
 from core.retrieval.results import SearchResult
@@ -113,22 +114,22 @@ class Reader:
         self._model = model
         self._settings = settings or ReaderSettings()
 
-    def stream(self, question: Question) -> Generator[Event, None, None]:
-        """The answer as typed events, with exactly one terminal event; closing the iterator stops the model."""
-        said: list[str] = []
-        try:
-            yield from self._events(question, said)
-        except NovelscopeError as wrong:
-            yield Failed(str(wrong), "".join(said))
+    def stream(self, question: Question, *, halt: threading.Event | None = None) -> Generator[Event, None, None]:
+        """The answer as typed events, with exactly one terminal event; closing the iterator stops the model.
 
-    def _events(self, question: Question, said: list[str]) -> Iterator[Event]:
+        Args:
+            halt: set from any thread, it ends the answer with ``Stopped``.
+        """
+        return guarded(self._events(question), halt=halt)
+
+    def _events(self, question: Question) -> Generator[Event, None, None]:
         if not question.text.strip():
             raise SettingsError("the question is empty; type one")
+        yield Status("searching")
         book = self._library.open(question.book_id)
         asked = standalone_question(question.text, question.history, book.text, book.record.language)
         if asked != question.text:
             yield Status("rewritten", (("question", asked),))
-        yield Status("searching")
         found = self._library.search(
             book.id, asked, top_k=self._settings.passages_shown, until_chapter=question.until_chapter
         )
@@ -137,7 +138,6 @@ class Reader:
         language = language_of(question.text)
         slug = self._library.embedder_slug
         if not is_answerable(book, asked, found, embedder=slug, until_chapter=question.until_chapter):
-            said.append(NOT_FOUND[language])
             yield Token(NOT_FOUND[language])
             yield Done(NOT_FOUND[language], found=False, finish_reason="stop")
             return
@@ -145,7 +145,7 @@ class Reader:
         model = self._model if isinstance(self._model, BaseChatModel) else self._model()
         messages, keywords, num_read, dropped = self._prompt(model, book, passages, question, asked)
         yield Status("reading", (("passages", num_read), ("of", len(passages)), ("turns_left_out", dropped)))
-        yield from self._answer(model.stream(messages, **keywords), book, passages, asked, language, said)
+        yield from self._answer(model.stream(messages, **keywords), book, passages, asked, language)
 
     def _answer(
         self,
@@ -154,8 +154,8 @@ class Reader:
         passages: Sequence[Passage],
         asked: str,
         language: str,
-        said: list[str],
     ) -> Iterator[Event]:
+        said: list[str] = []
         citer = _Citer(book, passages, asked, language)
         began, first_token_s, usage, reason = time.monotonic(), 0.0, None, "stop"
         with closing(stream):  # type: ignore[type-var]  # declared as an iterator, made as a generator
