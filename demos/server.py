@@ -15,6 +15,7 @@ from types import FrameType
 
 from fastapi import FastAPI
 
+from core import __version__
 from core.errors import NovelscopeError, SettingsError
 from demos.settings import quiet_analytics
 from demos.wiring import Services
@@ -30,13 +31,21 @@ _log = logging.getLogger("novelscope.web")
 
 
 def create_app(services: Services) -> FastAPI:
-    """The application: the page at ``/``, and ``/healthz``."""
+    """The application: the page at ``/``, the streams under ``/stream``, ``/docs`` about them, and ``/healthz``."""
     quiet_analytics()
     import gradio as gr
+    from fastapi_offline import FastAPIOffline
 
+    from demos.api.refusals import BoundedBodies, add_refusals
+    from demos.api.routes import stream_routes
+    from demos.api.streams import Streams
     from demos.app import build_blocks, theme
 
-    app = FastAPI(title="novelscope", docs_url=None, redoc_url=None)
+    # FastAPI's own page for the interface takes its scripts from another host.
+    app = FastAPIOffline(title="novelscope", version=__version__, redoc_url=None, favicon_url="/favicon.ico")
+    app.include_router(stream_routes(services, Streams()))
+    app.add_middleware(BoundedBodies, path="/stream/")
+    add_refusals(app)
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from core.chains.qa import Reader
+    from core.chains.summary import Summariser
     from core.llm.chat_model import NovelChatModel
 
 __all__ = ["Services"]
+
+SERVER_CALLS = 4
 
 
 class Services:
@@ -95,6 +98,19 @@ class Services:
         spec = spec or self.settings.model
         parse_spec(spec)
         return Reader(self.library, lambda: self.chat_model(spec))
+
+    def summariser(self, spec: str | None = None) -> Summariser:
+        """Summarises books with the model that ``spec`` names, loaded when the first word has to be written.
+
+        Raises:
+            UnknownModel: the specification has none of the known forms.
+        """
+        from core.chains.summary import Summariser
+
+        spec = spec or self.settings.model
+        # A server answers several requests at once; a model in this process has all cores busy with one.
+        parallel = SERVER_CALLS if parse_spec(spec).kind == "openai" else 1
+        return Summariser(self.library, lambda: self.chat_model(spec), parallel=parallel)
 
     def close(self) -> None:
         """Stop answers and background work, and release the vector index."""
