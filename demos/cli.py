@@ -57,6 +57,7 @@ VERBS = {
     "rebuild": Verb("demos.verbs.rebuild", "重做一本书的索引 / make a book's indexes again"),
     "search": Verb("demos.verbs.search", "在书中找段落 / find passages"),
     "ask": Verb("demos.verbs.ask", "就书提问，附原文 / ask, and get an answer with quotations"),
+    "summarize": Verb("demos.verbs.summarize", "概括全书、几章、前情或一人 / a book, chapters, so far, a person"),
     "chat": Verb("demos.verbs.chat", "与模型对话 / talk to the model", has_json=False),
     "model": Verb("demos.verbs.model", "查看、压缩、测速模型 / look at, round and measure checkpoints"),
     "web": Verb("demos.verbs.web", "打开网页 / open the page", has_json=False),
@@ -94,7 +95,10 @@ def build_parser(arguments: Collection[str] = (), *, width: int | None = None) -
     """
 
     def formatter(prog: str) -> argparse.HelpFormatter:
-        return argparse.HelpFormatter(prog, width=width)
+        made = argparse.HelpFormatter(prog, width=width)
+        # argparse forgets how far verbs are indented, and would give the longest one a line of its own.
+        made._action_max_length = 6 + max(map(len, VERBS))
+        return made
 
     everywhere = shared_options()
     parser = argparse.ArgumentParser(

@@ -98,6 +98,19 @@ def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on(home, slow_server):
     assert out.startswith("丙字灯藏") and out.endswith("stopped）\n")
 
 
+def test_ctrl_c_stops_every_call_of_a_summary(home, slow_server):
+    process = start(home, "summarize", "山中记", "--model", slow_server.spec)
+    slow_server.wait_for_pieces(100)
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=30)
+    assert slow_server.was_left.wait(timeout=10), "the server was still being read"
+    assert process.returncode == 130 and "Traceback" not in said
+    assert out.startswith("【第1章 甲谷】\n丙字灯藏") and "已停止" in out
+    made = slow_server.num_pieces
+    time.sleep(0.2)
+    assert slow_server.num_pieces == made
+
+
 class SlowServer(ThreadingHTTPServer):
     """Speaks as an OpenAI-compatible server does, one character every 20 ms, until its client leaves."""
 
