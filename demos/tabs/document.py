@@ -25,6 +25,7 @@ from demos.answering import watched
 from demos.bundled import examples_of
 from demos.tabs.leaf import OPEN_ON_CLICK, build_leaf, open_at
 from demos.tabs.shelf import book_choices, build_shelf, hold_vectors, show_facts
+from demos.tabs.summary import build_summary_view
 from demos.translations import language_of, strings_for
 from demos.wiring import Services
 
@@ -71,6 +72,7 @@ def build_document_tab(
             )
         with gr.Column(scale=5, min_width=320, elem_classes="ns-right"):
             evidence = gr.HTML(elem_id="ns-evidence", js_on_load=OPEN_ON_CLICK)
+    build_summary_view(services, text, book, bookmark, model)
     leaf, place = build_leaf(services, book, bookmark)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

@@ -1,5 +1,6 @@
-"""The tab that shows an answer as its typed events travel: kind, moment, gap, speed, and the bytes of an SSE stream.
+"""The tab that shows how answers travel: three calls side by side, or one question answered at once and as a stream.
 
+Every call has a panel with its text and its times; below stand all events as they came, and the bytes of their streams.
 It asks the book that is picked in the first tab, behind the same bookmark.
 """
 
@@ -7,16 +8,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from html import escape
 from types import MethodType
 from typing import Any
 
 import gradio as gr
+from langchain_core.messages import HumanMessage
 
 from core.chains.events import CitationFound, Done, Event, Evidence, Failed, Status, Stopped, Token, UsageReport, to_sse
+from core.chains.parallel import interleave
 from core.chains.qa import Question
+from core.chains.streams import model_events
+from core.chains.summary import SummaryRequest
 from core.errors import NovelscopeError
 from demos import rendering
 from demos.answering import watched
@@ -25,8 +30,10 @@ from demos.wiring import Services
 
 __all__ = ["build_streaming_tab", "stream_events"]
 
-REDRAW_EVERY_S = 0.08
-ROWS_SHOWN, RAW_SHOWN = 60, 12_000
+REDRAW_EVERY_S = 0.1
+ROWS_SHOWN, RAW_SHOWN = 80, 12_000
+ONE, THREE, BOTH = "one", "three", "both"
+CHAT_TOKENS = 128
 
 _log = logging.getLogger("novelscope.web")
 
@@ -39,31 +46,38 @@ def build_streaming_tab(
         show_label=False, placeholder=text("streaming_hint"), container=False, elem_id="ns-stream-question"
     )
     with gr.Row(elem_classes="ns-buttons"):
-        ask = gr.Button(text("ask"), variant="primary", elem_id="ns-stream-ask")
+        one = gr.Button(text("ask"), variant="primary", elem_id="ns-stream-ask")
+        three = gr.Button(text("streaming_three"), elem_id="ns-stream-three")
+        both = gr.Button(text("streaming_both"), elem_id="ns-stream-both")
         stop = gr.Button(text("stop"), variant="stop", elem_id="ns-stream-stop")
-    meters = gr.HTML(elem_id="ns-meters")
+    panels = gr.HTML(elem_id="ns-panels")
     with gr.Row(elem_classes="ns-main"):
         timeline = gr.HTML(elem_id="ns-timeline")
-        with gr.Column():
-            answer = gr.HTML(elem_id="ns-stream-answer")
-            raw = gr.HTML(elem_id="ns-raw")
-    asked = gr.on(
-        [ask.click, question.submit],
-        MethodType(stream_events, services),
-        [book, bookmark, model, question],
-        [meters, timeline, answer, raw],
-        concurrency_id="llm",
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    running: list[Any] = [asked]
+        raw = gr.HTML(elem_id="ns-raw")
+    running: list[Any] = []
+    for triggers, show in (([one.click, question.submit], ONE), ([three.click], THREE), ([both.click], BOTH)):
+        running.append(
+            gr.on(
+                triggers,
+                MethodType(stream_events, services),
+                [book, bookmark, model, question, gr.State(show)],
+                [panels, timeline, raw],
+                concurrency_id="llm",
+                show_progress="hidden",
+                api_visibility="private",
+            )
+        )
     stop.click(None, cancels=running, queue=False, api_visibility="private")
 
 
 def stream_events(
-    services: Services, book_id: str | None, until: float, model: str, question: str, request: gr.Request
-) -> Iterator[tuple[str, str, str, str]]:
-    """Yield (meters, timeline, answer, raw stream) as events arrive."""
+    services: Services, book_id: str | None, until: float, model: str, question: str, show: str, request: gr.Request
+) -> Iterator[tuple[str, str, str]]:
+    """Yield (panels, timeline, raw stream) as events arrive.
+
+    Args:
+        show: one call, three kinds of call at the same time, or one question as a buffered call and then as a stream.
+    """
     strings = strings_for(request)
     record = _Record(strings)
     if not question.strip() or not book_id:
@@ -71,22 +85,93 @@ def stream_events(
         return
     yield rendering.notice(strings["status_loading"], "busy"), *record.draw()[1:]
     try:
-        reader = services.reader(model)
-        asked = Question(book_id=book_id, text=question.strip(), until_chapter=int(until))
-        record.begin()
+        calls = _calls(services, book_id, int(until), model, question.strip(), show, strings)
+        record.begin([name for name, _ in calls])
         drawn = 0.0
-        with closing(watched(reader.stream(asked), services)) as events:
-            for event in events:
-                record.hear(event)
+        limit = len(calls) if show == THREE else 1
+        with closing(interleave([make for _, make in calls], limit=limit)) as events:
+            for number, event in events:
+                record.hear(number, event)
                 if not isinstance(event, (Token, Status)) or time.monotonic() - drawn > REDRAW_EVERY_S:
                     drawn = time.monotonic()
                     yield record.draw()
     except NovelscopeError as wrong:
-        record.hear(Failed(str(wrong), ""))
+        record.hear(0, Failed(str(wrong), ""))
     except Exception:
         _log.exception("a stream broke")
-        record.hear(Failed(strings["unexpected"], ""))
+        record.hear(0, Failed(strings["unexpected"], ""))
     yield record.draw()
+
+
+def _calls(
+    services: Services, book_id: str, until: int, model: str, question: str, show: str, strings: Mapping[str, str]
+) -> list[tuple[str, Callable[[], Generator[Event, None, None]]]]:
+    """What to call, each with its name."""
+    asked = Question(book_id=book_id, text=question, until_chapter=until)
+    reader = services.reader(model)
+
+    def ask() -> Generator[Event, None, None]:
+        return watched(reader.stream(asked), services)
+
+    def summarize() -> Generator[Event, None, None]:
+        request = SummaryRequest(book_id=book_id, first=until, last=until, until_chapter=until)
+        return watched(services.summariser(model).stream(request), services)
+
+    def chat() -> Generator[Event, None, None]:
+        talk = model_events(services.chat_model(model), [HumanMessage(question)], max_tokens=CHAT_TOKENS)
+        return watched(talk, services)
+
+    def buffered() -> Generator[Event, None, None]:
+        with closing(ask()) as events:
+            for event in events:
+                if isinstance(event, (Done, Failed, Stopped)):
+                    yield Token(event.text)
+                    yield event
+                else:
+                    # Whoever waits for the whole answer sees nothing of this.
+                    yield Status("waiting")
+
+    streamed = ("POST /stream/ask", ask)
+    if show == THREE:
+        return [streamed, ("POST /stream/summarize", summarize), ("POST /stream/chat", chat)]
+    return [(strings["streaming_buffered"], buffered), streamed] if show == BOTH else [streamed]
+
+
+class _Panel:
+    """One call: its text so far, and when its pieces came."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.text, self.tokens, self.note = "", 0, ""
+        self.chapter: int | None = None
+        self.began_s = self.first_s = self.last_s = self.end_s = 0.0
+
+    def hear(self, event: Event, now_s: float) -> None:
+        self.began_s = self.began_s or now_s
+        self.end_s = now_s
+        if isinstance(event, Token):
+            # Of a summary, the part that is being written.
+            self.text = self.text + event.text if event.chapter == self.chapter else event.text
+            self.chapter = event.chapter
+            self.tokens += 1
+            self.first_s = self.first_s or now_s
+            self.last_s = now_s
+        elif isinstance(event, Failed):
+            self.note = event.message
+
+    def html(self, strings: Mapping[str, str]) -> str:
+        writing_s = self.last_s - self.first_s
+        speed = f"{(self.tokens - 1) / writing_s:.1f}" if self.tokens > 4 and writing_s > 0 else "–"
+        first = f"{self.first_s - self.began_s:.2f}" if self.tokens else "–"
+        shown = [
+            (strings["first_token"], strings["seconds"].format(value=first)),
+            (strings["speed"], speed),
+            (strings["elapsed"], strings["seconds"].format(value=f"{self.end_s - self.began_s:.2f}")),
+        ]
+        cells = "".join(f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for name, value in shown)
+        body = escape(self.text).replace("\n", "<br>") + rendering.notice(self.note, "error")
+        head = f'<div class="ns-head">{escape(self.name)}</div>'
+        return f'<section>{head}<div class="ns-meters">{cells}</div><div class="ns-a">{body}</div></section>'
 
 
 class _Record:
@@ -94,43 +179,29 @@ class _Record:
 
     def __init__(self, strings: Mapping[str, str]) -> None:
         self._strings = strings
+        self._panels = [_Panel("")]
         self._rows: list[tuple[float, float, str, str]] = []
         self._raw: list[str] = []
-        self._answer, self._tokens = "", 0
-        self._first_token_ms = self._last_token_ms = 0.0
         self._began = self._last = time.monotonic()
 
-    def begin(self) -> None:
+    def begin(self, names: Sequence[str]) -> None:
+        self._panels = [_Panel(name) for name in names]
         self._began = self._last = time.monotonic()
 
-    def hear(self, event: Event) -> None:
+    def hear(self, number: int, event: Event) -> None:
         now = time.monotonic()
         at_ms, gap_ms = (now - self._began) * 1000, (now - self._last) * 1000
         self._last = now
+        self._panels[number].hear(event, now)
         self._raw.append(to_sse(event, len(self._raw)))
-        self._rows.append((at_ms, gap_ms, event.type, _gist(event)))
-        if isinstance(event, Token):
-            self._answer += event.text
-            self._tokens += 1
-            self._first_token_ms = self._first_token_ms or at_ms
-            self._last_token_ms = at_ms
+        kind = event.type if len(self._panels) == 1 else f"{number + 1} · {event.type}"
+        self._rows.append((at_ms, gap_ms, kind, _gist(event)))
 
-    def draw(self) -> tuple[str, str, str, str]:
-        return self._meters(), self._timeline(), self._answer_html(), self._raw_html()
+    def draw(self) -> tuple[str, str, str]:
+        return self._panels_html(), self._timeline(), self._raw_html()
 
-    def _meters(self) -> str:
-        s = self._strings
-        writing_s = (self._last_token_ms - self._first_token_ms) / 1000
-        speed = f"{(self._tokens - 1) / writing_s:.1f}" if self._tokens > 1 and writing_s > 0 else "–"
-        first = f"{self._first_token_ms / 1000:.2f}" if self._tokens else "–"
-        shown = [
-            (s["first_token"], s["seconds"].format(value=first)),
-            (s["speed"], speed),
-            (s["elapsed"], s["seconds"].format(value=f"{self._last - self._began:.2f}")),
-            (s["streaming_events"], str(len(self._rows))),
-        ]
-        cells = "".join(f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for name, value in shown)
-        return f'<div class="ns-meters">{cells}</div>'
+    def _panels_html(self) -> str:
+        return f'<div class="ns-panels">{"".join(panel.html(self._strings) for panel in self._panels)}</div>'
 
     def _timeline(self) -> str:
         s = self._strings
@@ -138,14 +209,11 @@ class _Record:
             return f'<div class="ns-empty">{escape(s["streaming_empty"])}</div>'
         heads = "".join(f"<th>{escape(s[name])}</th>" for name in ("at_ms", "gap_ms", "event", "content"))
         rows = "".join(
-            f'<tr class="ns-e-{kind}"><td>{at:.0f}</td><td>{gap:.0f}</td><td>{kind}</td><td>{escape(gist)}</td></tr>'
+            f'<tr class="ns-e-{kind.split()[-1]}"><td>{at:.0f}</td><td>{gap:.0f}</td><td>{kind}</td>'
+            f"<td>{escape(gist)}</td></tr>"
             for at, gap, kind, gist in reversed(self._rows[-ROWS_SHOWN:])
         )
         return f'<table class="ns-events"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
-
-    def _answer_html(self) -> str:
-        body = escape(self._answer).replace("\n", "<br>")
-        return f'<div class="ns-head">{escape(self._strings["streaming_answer"])}</div><div class="ns-a">{body}</div>'
 
     def _raw_html(self) -> str:
         raw = "".join(self._raw)

@@ -262,6 +262,31 @@ def test_the_stream_tab_lists_events_as_they_come(page):
     assert "event: evidence" in page.locator("#ns-raw").inner_text()
 
 
+def test_a_summary_fills_in_is_stopped_goes_on_and_leaves_with_its_bookmark(page, answers):
+    answers(ScriptedBackend("众人过了山谷。" * 3, delay_s=0.02))
+    page.get_by_text("概要：前情、全书、人物").click()
+    page.click("#ns-summarise")
+    page.wait_for_selector(".ns-chapters li:nth-child(2)")
+    page.click("#ns-summary-stop")
+    expect(page.locator("#ns-summary .ns-notice")).to_contain_text("接着写", timeout=10_000)
+    page.click("#ns-summarise")
+    page.wait_for_selector(".ns-ch-kept")
+    expect(page.locator(".ns-chapters li")).to_have_count(8, timeout=30_000)
+    expect(page.locator(".ns-whole")).to_contain_text("众人过了山谷。", timeout=10_000)
+    set_bookmark(page, 2)
+    expect(page.locator(".ns-chapters")).to_have_count(0, timeout=10_000)
+
+
+def test_three_calls_are_shown_side_by_side(page, answers):
+    answers(ScriptedBackend(ANSWER))
+    page.get_by_role("tab", name="流式").click()
+    page.fill("#ns-stream-question textarea", "丙字灯藏在哪里？")
+    page.click("#ns-stream-three")
+    expect(page.locator("tr.ns-e-done")).to_have_count(3, timeout=20_000)
+    tops = [panel.bounding_box()["y"] for panel in page.locator(".ns-panels section").all()]
+    assert len(tops) == 3 and len(set(tops)) == 1
+
+
 @pytest.mark.parametrize("locale", ["zh-CN", "en-US"])
 def test_a_phone_shows_the_page_in_the_readers_language_without_sideways_scrolling(browser, address, locale):
     context = browser.new_context(locale=locale, viewport={"width": 390, "height": 844})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ import pytest
 from core.data.text import Span
 from core.llm.backends.scripted import ScriptedBackend
 from demos import rendering
+from demos.spans import chapters_from
 from demos.tabs.chat import mark_stopped, stream_reply
 from demos.tabs.document import answer_question, choose_book, move_bookmark
 from demos.tabs.leaf import open_at, turn_leaf
 from demos.tabs.shelf import add_book, ask_to_remove, hold_vectors, remove_book, show_facts
 from demos.tabs.streaming import stream_events
+from demos.tabs.summary import mark_summary_stopped, summarise
 from demos.translations import LANGUAGES, language_of, strings_in
 from tests.demos.web_server import ScriptedServices
 from tests.support import make_novel
@@ -143,7 +146,7 @@ def test_nothing_of_a_strangers_text_becomes_markup(services, tmp_path):
     *_, (_, _, talk, cards) = shown
     page, _ = open_at(services, book, 1, Click(chapter=1, start=0, end=20), Visit())
     _, facts, *_ = choose_book(services, book, Visit())
-    streamed = list(stream_events(services, book, 1, "m", f"{EVIL} 石桥？", Visit()))[-1]
+    streamed = list(stream_events(services, book, 1, "m", f"{EVIL} 石桥？", "three", Visit()))[-1]
     for html in (told, talk, cards, page, facts, *streamed):
         assert "<script" not in html and "<img" not in html
     assert "&lt;script&gt;" in page
@@ -225,9 +228,75 @@ def test_only_a_browser_that_asks_for_chinese_first_gets_chinese():
 
 def test_the_stream_tab_shows_every_event_and_the_bytes_of_the_stream(services):
     book = services.library.find("山中记")
-    *_, (meters, timeline, answer, raw) = stream_events(services, book, 8, "m", "丙字灯藏在哪里？", Visit())
-    assert "ns-e-evidence" in timeline and "ns-e-done" in timeline and ANSWER in answer
-    assert "event: evidence\n" in raw and "event: done\n" in raw and "–" not in meters
+    *_, (panels, timeline, raw) = stream_events(services, book, 8, "m", "丙字灯藏在哪里？", "one", Visit())
+    assert "ns-e-evidence" in timeline and "ns-e-done" in timeline and ANSWER in panels
+    assert "event: evidence\n" in raw and "event: done\n" in raw and "–" not in panels
+
+
+def test_three_calls_stand_side_by_side_and_each_has_its_end(services):
+    book = services.library.find("山中记")
+    *_, (panels, timeline, raw) = stream_events(services, book, 3, "m", "丙字灯藏在哪里？", "three", Visit())
+    assert panels.count("<section>") == panels.count(ANSWER) == raw.count("event: done\n") == 3
+    assert all(f"{number} · done" in timeline for number in (1, 2, 3))
+
+
+def test_a_buffered_call_shows_nothing_before_its_end(services):
+    book = services.library.find("山中记")
+    shown = list(stream_events(services, book, 8, "m", "丙字灯藏在哪里？", "both", Visit()))
+    streamed_from = next(n for n, (_, timeline, _) in enumerate(shown) if "2 · " in timeline)
+    assert all(ANSWER in panels or ANSWER[:2] not in panels for panels, *_ in shown[:streamed_from])
+    assert shown[-1][0].count(ANSWER) == 2 and "1 · evidence" not in shown[-1][1] and "2 · evidence" in shown[-1][1]
+
+
+def summary_of(services, until=8, mode="recap", person="", chapters=""):
+    book = services.library.find("山中记")
+    return list(summarise(services, book, until, "m", mode, person, chapters, Visit()))
+
+
+def test_a_summary_fills_in_chapter_by_chapter_and_stays_behind_the_bookmark(services):
+    shown = summary_of(services, until=3)
+    data, view = shown[-1]
+    assert list(data["chapters"]) == [1, 2, 3] and data["state"] == "done" and data["text"] == ANSWER
+    assert "丙谷" in view and "丁谷" not in "".join(view for _, view in shown)
+    again, _ = summary_of(services, until=3)[-1]
+    assert {one["state"] for one in again["chapters"].values()} == {"kept"}
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("", (None, None)),
+        ("7", (7, 7)),
+        (" 3 - 10 ", (3, 10)),
+        ("3-", (3, None)),
+        ("—10", (None, 10)),
+        ("３到5", (3, 5)),
+    ],
+)
+def test_a_span_of_chapters_is_read_as_people_write_it(given, meant):
+    assert chapters_from(given) == meant
+
+
+def test_a_stopped_summary_keeps_its_chapters_and_says_that_it_goes_on(services):
+    with closing(summarise(services, services.library.find("山中记"), 8, "m", "book", "", "4-", Visit())) as views:
+        data = next(data for data, _ in views if data["chapters"])
+    stopped, view = mark_summary_stopped(data, Visit())
+    assert stopped["state"] == "stopped" and "接着写" in view and "丁谷" in view
+    assert mark_summary_stopped(stopped, Visit())[0] == stopped
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mode": "person"}, "name"),
+        ({"mode": "person", "person": "武松"}, "武松"),
+        ({"chapters": "9-"}, "1 to 8"),
+        ({"chapters": "x"}, "3-10"),
+    ],
+)
+def test_a_summary_that_cannot_be_written_is_one_sentence(services, options, said):
+    _, view = summary_of(services, **options)[-1]
+    assert "ns-error" in view and said in view and "Traceback" not in view
 
 
 def test_a_chat_reply_grows_and_a_stop_marks_it(services):
