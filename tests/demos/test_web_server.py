@@ -66,8 +66,8 @@ def test_it_listens_on_loopback_answers_healthz_and_ends_on_ctrl_c(page):
 def test_ctrl_c_stops_an_answer_that_is_being_written_and_the_log_keeps_no_words(page):
     process, address = page
     config = httpx.get(f"{address}/config", timeout=20).json()
-    # The chat's own event is the one that takes a message, the conversation and six settings.
-    reply = next(one for one in config["dependencies"] if len(one["inputs"]) == 8 and len(one["outputs"]) == 3)
+    send = next(one["id"] for one in config["components"] if one["props"].get("elem_id") == "ns-send")
+    reply = next(one for one in config["dependencies"] if [send, "click"] in one["targets"])
     body = {
         "data": ["你好", [], "scripted:test", "", 0.7, 0.9, 2048, None],
         "fn_index": reply["id"],
