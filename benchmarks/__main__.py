@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import answers, chatglm2, cuda, engine, library, perplexity
+from benchmarks import answers, chatglm2, cuda, engine, library, perplexity, streaming
 
 __all__ = ["BENCHMARKS", "main"]
 
@@ -32,6 +32,8 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "perplexity": perplexity.perplexity,
     "chatglm2": chatglm2.chatglm2,
     "cuda": cuda.cuda,
+    "streaming": streaming.streaming,
+    "summary": streaming.summary,
     "citations": answers.citations,
     "refusals": answers.refusals,
 }
