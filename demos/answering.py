@@ -12,7 +12,7 @@ from concurrent.futures import Future, wait
 from contextlib import closing
 from threading import Thread
 
-from core.chains.events import Done, Event, Failed, Token
+from core.chains.events import Done, Event, Failed, Stopped, Token
 from core.chains.streams import guarded
 from core.errors import NovelscopeError
 from core.llm.chat_model import NovelChatModel
@@ -73,7 +73,7 @@ class Loading:
 
 
 def _watched(items: Generator, services: Services, counts: Callable, ending: Callable) -> Generator:  # type: ignore[type-arg]
-    mark, tokens, end = secrets.token_hex(2), 0, "stopped"
+    mark, tokens, end = secrets.token_hex(2), 0, None
     _log.info("answer %s begins", mark)
     try:
         with closing(items), services.indexer.give_way():
@@ -81,12 +81,12 @@ def _watched(items: Generator, services: Services, counts: Callable, ending: Cal
                 tokens += bool(counts(item))
                 end = ending(item) or end
                 yield item
-        end = "done" if end == "stopped" else end
+        end = end or ("stopped" if services.is_closing.is_set() else "done")
     except NovelscopeError:
         end = "failed"
         raise
     finally:
-        _log.info("answer %s %s after %d pieces", mark, end, tokens)
+        _log.info("answer %s %s after %d pieces", mark, end or "stopped", tokens)
 
 
 def _until_closing(pieces: Generator[str, None, None], services: Services) -> Generator[str, None, None]:
@@ -98,4 +98,4 @@ def _until_closing(pieces: Generator[str, None, None], services: Services) -> Ge
 
 
 def _ending(event: Event) -> str | None:
-    return "done" if isinstance(event, Done) else "failed" if isinstance(event, Failed) else None
+    return {Done: "done", Failed: "failed", Stopped: "stopped"}.get(type(event))

@@ -11,6 +11,10 @@ from core.retrieval.tokens import index_terms
 __all__ = ["is_sound"]
 
 LEAST_CHARS = 8
+ENOUGH_CHARS = 24
+"""Shorter than this, "he went into the garden" is a detail of a chapter, and a summary of a paragraph at most."""
+SOURCE_PER_CHAR = 10
+"""So many characters of a short source ask for one of its summary."""
 LEAST_VARIETY = 0.65
 """Of all runs of four characters, so many must be different; a loop of a dozen characters gives a third."""
 LEAST_SHARE = 0.6
@@ -19,7 +23,7 @@ LEAST_SHARE = 0.6
 
 def is_sound(summary: str, source: str) -> bool:
     """Whether the summary of the source is worth showing."""
-    if len(summary) < LEAST_CHARS:
+    if len(summary) < max(LEAST_CHARS, min(ENOUGH_CHARS, len(source) // SOURCE_PER_CHAR)):
         return False
     runs = [summary[at : at + 4] for at in range(len(summary) - 3)]
     if len(set(runs)) < LEAST_VARIETY * len(runs):

@@ -157,6 +157,12 @@ def test_what_does_not_speak_of_its_source_is_not_sound(foreign):
     assert not is_sound(foreign, "曹操在许昌大宴群臣，刘备借故离开，关羽随行。")
 
 
+def test_one_detail_of_a_chapter_is_no_summary_of_it_but_may_be_one_of_a_paragraph():
+    source = "貂蝉在后园看花，吕布入园来寻。"
+    assert is_sound("貂蝉在后园看花。", source)
+    assert not is_sound("貂蝉在后园看花。", source * 20)
+
+
 @pytest.mark.parametrize(
     ("summary", "source"),
     [
