@@ -21,7 +21,7 @@ __all__ = ["engine", "model_file"]
 
 ROOT = Path(__file__).resolve().parent.parent
 RIVALS, WORK = ROOT / "build" / "rivals", ROOT / "build" / "bench"
-PROBE = Path(__file__).with_name("speed_probe.py")
+PROBE = "benchmarks.speed_probe"
 PACKAGES = {"llama_cpp": "llama-cpp-python==0.3.36", "ftllm": "ftllm"}
 THREADS, ROUNDS, PROMPT_TOKENS = 2, 3, 512
 TIMEOUT_S = 300
@@ -96,7 +96,7 @@ def _run(name: str, file: Path | None, bits: int) -> dict[str, Any]:
     python = _python_of(name)
     if python is None or file is None:
         return {"error": f"{name} cannot be installed here; see build/rivals.log"}
-    command = [str(python), str(PROBE), name, str(file), str(THREADS), str(bits)]
+    command = [str(python), "-m", PROBE, name, str(file), str(THREADS), str(bits)]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     try:
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=TIMEOUT_S)
