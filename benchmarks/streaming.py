@@ -12,7 +12,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,28 +61,13 @@ class _Counting:
             self.ended += 1
 
 
-class _OneModel(Services):
-    """Services whose every model is the one that is measured."""
-
-    def __init__(self, home: Path, model: NovelChatModel) -> None:
-        super().__init__(Settings(home=home, model=MODEL))
-        self._model = model
-
-    def chat_model(
-        self,
-        spec: str | None = None,
-        *,
-        bits: int | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
-    ) -> NovelChatModel:
-        return self._model
-
-
 def streaming(corpus: Path) -> dict[str, Any]:
     """First event, first token and speed over HTTP against the engine's own; twenty readers; a hundred stops each."""
     backend = _Counting(load_chat_model(MODEL, cache_dir=MODELS).backend)
     model = NovelChatModel(backend=backend)
-    with tempfile.TemporaryDirectory() as home, contextlib.closing(_OneModel(Path(home), model)) as services:
+    with contextlib.ExitStack() as opened:
+        home = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        services = opened.enter_context(contextlib.closing(Services(Settings(home=home, model=MODEL), model=model)))
         add_bundled_books(services.library)
         with _served(services) as address, httpx.Client(base_url=address, timeout=120) as client:
             _post(client, "ask", {"book": "定盘星", "question": QUESTIONS[0]})

@@ -28,19 +28,23 @@ SERVER_CALLS = 4
 class Services:
     """Everything an edge works with.
 
+    Args:
+        model: answers whatever specification is asked for; None to load what is named.
+
     Attributes:
         library: the books.
         indexer: makes vectors in the background while the web demo runs; it does nothing until started.
         is_closing: set when the program ends; answers that are being written stop at their next token.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, model: NovelChatModel | None = None) -> None:
         self.settings = settings
         self.library = Library(
             LibrarySettings(home=settings.home, embedder=settings.embedder, chroma_url=settings.chroma_url)
         )
         self.indexer = Indexer(self.library)
         self.is_closing = threading.Event()
+        self._only_model = model
         self._models: dict[tuple[str, int | None], NovelChatModel] = {}
         self._loading = threading.Lock()
 
@@ -70,6 +74,8 @@ class Services:
             ModelLoadError: the files are missing or damaged.
             SettingsError: the model's backend cannot compute with so many bits.
         """
+        if self._only_model is not None:
+            return self._only_model
         from core.llm.models import load_chat_model
 
         spec = spec or self.settings.model

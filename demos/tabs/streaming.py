@@ -34,6 +34,7 @@ REDRAW_EVERY_S = 0.1
 ROWS_SHOWN, RAW_SHOWN = 80, 12_000
 ONE, THREE, BOTH = "one", "three", "both"
 CHAT_TOKENS = 128
+WAITING = Status("waiting")
 
 _log = logging.getLogger("novelscope.web")
 
@@ -76,7 +77,7 @@ def stream_events(
     """Yield (panels, timeline, raw stream) as events arrive.
 
     Args:
-        show: one call, three kinds of call at the same time, or one question as a buffered call and then as a stream.
+        show: one call, three kinds of call at the same time, or one question as a buffered call and as a stream.
     """
     strings = strings_for(request)
     record = _Record(strings)
@@ -88,10 +89,11 @@ def stream_events(
         calls = _calls(services, book_id, int(until), model, question.strip(), show, strings)
         record.begin([name for name, _ in calls])
         drawn = 0.0
-        limit = len(calls) if show == THREE else 1
-        with closing(interleave([make for _, make in calls], limit=limit)) as events:
+        # All at once: the second of two equal calls would find its prompt read already, and seem the faster one.
+        with closing(interleave([make for _, make in calls], limit=len(calls))) as events:
             for number, event in events:
-                record.hear(number, event)
+                if event is not WAITING:
+                    record.hear(number, event)
                 if not isinstance(event, (Token, Status)) or time.monotonic() - drawn > REDRAW_EVERY_S:
                     drawn = time.monotonic()
                     yield record.draw()
@@ -128,8 +130,8 @@ def _calls(
                     yield Token(event.text)
                     yield event
                 else:
-                    # Whoever waits for the whole answer sees nothing of this.
-                    yield Status("waiting")
+                    # Nobody sees this; but without it a stop would reach the call at its end only.
+                    yield WAITING
 
     streamed = ("POST /stream/ask", ask)
     if show == THREE:
@@ -140,15 +142,18 @@ def _calls(
 class _Panel:
     """One call: its text so far, and when its pieces came."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, began_s: float) -> None:
+        self.name, self.raw = name, ""
         self.text, self.tokens, self.note = "", 0, ""
         self.chapter: int | None = None
-        self.began_s = self.first_s = self.last_s = self.end_s = 0.0
+        self._num_events = 0
+        self.began_s = self.end_s = began_s
+        self.first_s = self.last_s = 0.0
 
     def hear(self, event: Event, now_s: float) -> None:
-        self.began_s = self.began_s or now_s
         self.end_s = now_s
+        self.raw += to_sse(event, self._num_events)
+        self._num_events += 1
         if isinstance(event, Token):
             # Of a summary, the part that is being written.
             self.text = self.text + event.text if event.chapter == self.chapter else event.text
@@ -179,21 +184,18 @@ class _Record:
 
     def __init__(self, strings: Mapping[str, str]) -> None:
         self._strings = strings
-        self._panels = [_Panel("")]
         self._rows: list[tuple[float, float, str, str]] = []
-        self._raw: list[str] = []
-        self._began = self._last = time.monotonic()
+        self.begin([""])
 
     def begin(self, names: Sequence[str]) -> None:
-        self._panels = [_Panel(name) for name in names]
         self._began = self._last = time.monotonic()
+        self._panels = [_Panel(name, self._began) for name in names]
 
     def hear(self, number: int, event: Event) -> None:
         now = time.monotonic()
         at_ms, gap_ms = (now - self._began) * 1000, (now - self._last) * 1000
         self._last = now
         self._panels[number].hear(event, now)
-        self._raw.append(to_sse(event, len(self._raw)))
         kind = event.type if len(self._panels) == 1 else f"{number + 1} · {event.type}"
         self._rows.append((at_ms, gap_ms, kind, _gist(event)))
 
@@ -216,9 +218,13 @@ class _Record:
         return f'<table class="ns-events"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
 
     def _raw_html(self) -> str:
-        raw = "".join(self._raw)
-        shown = raw if len(raw) <= RAW_SHOWN else "…" + raw[-RAW_SHOWN:]
-        return f'<div class="ns-head">{escape(self._strings["streaming_raw"])}</div><pre>{escape(shown)}</pre>'
+        streams = [panel for panel in self._panels if panel.name != self._strings["streaming_buffered"]]
+        parts = []
+        for panel in streams:
+            shown = panel.raw if len(panel.raw) <= RAW_SHOWN else "…" + panel.raw[-RAW_SHOWN:]
+            name = f"<span>{escape(panel.name)}</span>" if len(streams) > 1 else ""
+            parts.append(f'<div class="ns-head">{name}</div><pre><code>{escape(shown)}</code></pre>')
+        return f'<div class="ns-head">{escape(self._strings["streaming_raw"])}</div>{"".join(parts)}'
 
 
 def _gist(event: Event) -> str:

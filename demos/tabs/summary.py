@@ -130,7 +130,8 @@ class _Growing:
     def __init__(self, strings: Mapping[str, str]) -> None:
         self._strings = strings
         self.data: dict[str, Any] = {
-            "state": "writing", "note": strings["status_loading"], "text": "", "done": 0, "of": 0, "chapters": {},
+            "state": "writing", "note": strings["status_loading"], "text": "", "is_list": False, "done": 0, "of": 0,
+            "chapters": {},
         }  # fmt: skip
 
     def hear(self, event: Event) -> bool:
@@ -138,14 +139,18 @@ class _Growing:
         data = self.data
         if isinstance(event, Token):
             if event.chapter is None:
-                data["text"] += event.text
+                data["text"] += "" if data["is_list"] else event.text
             else:
                 data["chapters"][event.chapter]["text"] += event.text
             return False
         if isinstance(event, Status):
             return self._heed(event)
         if isinstance(event, Done):
-            data |= {"state": "done", "note": "", "text": event.text}
+            # The chapters stand below already, so a text that only lists them is not shown as well.
+            if data["is_list"]:
+                data |= {"state": "done", "note": self._strings["summary_listed"]}
+            else:
+                data |= {"state": "done", "note": "", "text": event.text}
         elif isinstance(event, Stopped):
             data |= {"state": "stopped", "note": self._strings["summary_stopped"]}
         elif isinstance(event, Failed):
@@ -168,7 +173,9 @@ class _Growing:
         elif status.key == "joining":
             data["note"] = self._strings["summary_joining"].format(parts=values["parts"], into=values["into"])
             return True
-        elif status.key in ("writing", "listing"):
+        elif status.key == "listing":
+            data |= {"is_list": True, "text": ""}
+        elif status.key == "writing":
             data["note"] = self._strings["summary_writing"]
             return True
         if status.key.startswith("chapter_"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from contextlib import closing
 from pathlib import Path
 
@@ -237,15 +238,27 @@ def test_three_calls_stand_side_by_side_and_each_has_its_end(services):
     book = services.library.find("山中记")
     *_, (panels, timeline, raw) = stream_events(services, book, 3, "m", "丙字灯藏在哪里？", "three", Visit())
     assert panels.count("<section>") == panels.count(ANSWER) == raw.count("event: done\n") == 3
+    # Each call is a stream of its own, and its ids count from 0.
+    assert raw.count("<pre>") == raw.count("id: 0\n") == 3
     assert all(f"{number} · done" in timeline for number in (1, 2, 3))
 
 
 def test_a_buffered_call_shows_nothing_before_its_end(services):
     book = services.library.find("山中记")
     shown = list(stream_events(services, book, 8, "m", "丙字灯藏在哪里？", "both", Visit()))
-    streamed_from = next(n for n, (_, timeline, _) in enumerate(shown) if "2 · " in timeline)
-    assert all(ANSWER in panels or ANSWER[:2] not in panels for panels, *_ in shown[:streamed_from])
-    assert shown[-1][0].count(ANSWER) == 2 and "1 · evidence" not in shown[-1][1] and "2 · evidence" in shown[-1][1]
+    buffered = [panels.split("<section>")[1] for panels, *_ in shown if "<section>" in panels]
+    assert all(ANSWER in panel or ANSWER[:2] not in panel for panel in buffered)
+    panels, timeline, raw = shown[-1]
+    assert panels.count(ANSWER) == 2 and "1 · evidence" not in timeline and "2 · evidence" in timeline
+    assert "waiting" not in timeline + raw and raw.count("event: done\n") == 1
+
+
+def test_the_time_to_the_first_token_counts_from_the_call_not_from_its_first_event(services):
+    services.backend = ScriptedBackend(ANSWER, delay_s=0.2)
+    book = services.library.find("山中记")
+    *_, (panels, _, _) = stream_events(services, book, 3, "m", "丙字灯藏在哪里？", "three", Visit())
+    firsts = re.findall(r"<b>([\d.]+) 秒</b><span>首字", panels)
+    assert len(firsts) == 3 and all(float(first) >= 0.2 for first in firsts)
 
 
 def summary_of(services, until=8, mode="recap", person="", chapters=""):
@@ -260,6 +273,14 @@ def test_a_summary_fills_in_chapter_by_chapter_and_stays_behind_the_bookmark(ser
     assert "丙谷" in view and "丁谷" not in "".join(view for _, view in shown)
     again, _ = summary_of(services, until=3)[-1]
     assert {one["state"] for one in again["chapters"].values()} == {"kept"}
+
+
+def test_chapters_that_a_base_model_cannot_join_are_not_shown_twice(services):
+    services.backend = ScriptedBackend("啊" * 200, is_chat=False)
+    data, view = summary_of(services, until=3)[-1]
+    titles = [one["title"] for one in data["chapters"].values()]
+    assert len(titles) == 3 and [view.count(title) for title in titles] == [1, 1, 1]
+    assert data["note"] == strings_in("zh")["summary_listed"] and "ns-whole" not in view
 
 
 @pytest.mark.parametrize(
