@@ -99,4 +99,6 @@ system-demo:
 	@missing=; $(call need,$(has_font),fonts-noto-cjk); $(install_missing)
 
 system-test:
-	@missing=; $(call need,$(has_chromium),chromium); $(call need,$(has_font),fonts-noto-cjk); $(install_missing)
+	@missing=; $(call need,$(has_chromium),chromium); $(call need,$(has_font),fonts-noto-cjk); \
+	$(call need,dpkg -s libegl1 libgl1 libgl1-mesa-dri,libegl1 libgl1 libgl1-mesa-dri); \
+	$(call need,dpkg -s xvfb xauth xdotool openbox,xvfb xauth xdotool openbox); $(install_missing)

@@ -18,6 +18,9 @@ what was found, what was wanted and what to do; attributes carry the facts.
     |   +-- UnknownModel           the specification names no model
     |   +-- ModelLoadError         files are missing or are not what they claim
     |   `-- PromptTooLong          the prompt does not fit the model's context
+    +-- SceneError                 a book's map cannot be read or written
+    |   `-- BadScene               its parts do not fit together
+    +-- GraphicsError              nothing can be drawn on this machine; names what to install
     `-- MissingExtra               an optional package is not installed
 """
 
@@ -27,10 +30,12 @@ from collections.abc import Sequence
 
 __all__ = [
     "BadBook",
+    "BadScene",
     "BookNotFound",
     "BookTooLarge",
     "DamagedBook",
     "EmptyBook",
+    "GraphicsError",
     "LibraryBusy",
     "LibraryError",
     "MissingExtra",
@@ -38,6 +43,7 @@ __all__ = [
     "ModelLoadError",
     "NovelscopeError",
     "PromptTooLong",
+    "SceneError",
     "SettingsError",
     "UndecodableText",
     "UnknownModel",
@@ -132,6 +138,18 @@ class PromptTooLong(ModelError):
             "shorten it, or start a new conversation"
         )
         self.prompt_tokens, self.context_tokens = prompt_tokens, context_tokens
+
+
+class SceneError(NovelscopeError):
+    """A book's map cannot be read or written."""
+
+
+class BadScene(SceneError, ValueError):
+    """The parts of a map do not fit together."""
+
+
+class GraphicsError(NovelscopeError):
+    """Nothing can be drawn on this machine; the message names the packages or the command that mend it."""
 
 
 class MissingExtra(NovelscopeError):

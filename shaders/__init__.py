@@ -1,0 +1,1 @@
+"""GLSL 330 programs of the map; ``viz.programs`` opens them."""

@@ -1,0 +1,1 @@
+"""The map of a book: a scene file in, a window or pictures out."""
