@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.data.files import replacing
 from core.data.scenes import NOISE, Scene
 from core.errors import MissingExtra, SceneError, SettingsError
 from viz.answers import Answer
@@ -105,16 +104,8 @@ def write_film(path: Path, frames: Iterator[NDArray[np.uint8]], fps: int, on_fra
         SceneError: the file cannot be written.
     """
     kind = film_kind(path)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{kind}")
-    try:
+    with replacing(path, SceneError, suffix=kind) as partial:
         (_write_gif if kind == ".gif" else _write_mp4)(partial, _counted(frames, on_frame), fps)
-        os.replace(partial, path)
-    except OSError as wrong:
-        raise SceneError(
-            f"cannot write {path}: {wrong.strerror or wrong}; check the folder and its free space"
-        ) from wrong
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def selection_csv(scene: Scene, rows: Sequence[int], until_chapter: int | None = None) -> str:
@@ -151,17 +142,8 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         SceneError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path, SceneError) as partial:
         partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as wrong:
-        raise SceneError(
-            f"cannot write {path}: {wrong.strerror or wrong}; check the folder and its free space"
-        ) from wrong
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _counted(frames: Iterator[NDArray[np.uint8]], on_frame: Callable[[int], None]) -> Iterator[NDArray[np.uint8]]:

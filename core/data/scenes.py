@@ -8,7 +8,6 @@ under the key ``novelscope``, with a schema version. Nothing here computes or dr
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.data.files import replacing
 from core.errors import BadScene, SceneError
 
 __all__ = ["NOISE", "SCHEMA", "ClusterFacts", "Scene", "SceneFacts"]
@@ -200,8 +200,6 @@ class Scene:
         Raises:
             SceneError: the file cannot be written; the old one, if any, is untouched.
         """
-        import uuid
-
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -225,18 +223,8 @@ class Scene:
         if self.vectors is not None:
             columns["embedding"] = _fixed_lists(self.vectors.astype(np.float32), pa)
         table = pa.table(columns).replace_schema_metadata({METADATA_KEY: self.facts.to_json().encode()})
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            with partial.open("xb") as out:
-                parquet.write_table(table, out, compression="zstd")
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(partial, path)
-        except OSError as wrong:
-            reason = wrong.strerror or wrong
-            raise SceneError(f"cannot write {path}: {reason}; check the folder and its free space") from wrong
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path, SceneError) as partial:
+            parquet.write_table(table, partial, compression="zstd")
 
     @classmethod
     def read(cls, path: Path, *, with_vectors: bool = False) -> Scene:

@@ -7,8 +7,6 @@ checked when it is read. Nothing here computes a vector.
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.data.files import replacing
 from core.errors import DamagedBook, LibraryError, NovelscopeError
 
 __all__ = ["BadTable", "EmbeddingTable"]
@@ -86,29 +85,17 @@ class EmbeddingTable:
         }
         facts = json.dumps(self.metadata, ensure_ascii=False, sort_keys=True).encode()
         table = pa.table(columns).replace_schema_metadata({METADATA_KEY: facts})
-        # The name ends in .tmp in the same folder: os.replace is atomic only within one file system.
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            with partial.open("xb") as out:
-                # One row group, so that reading gives one buffer and the vectors need no copy. Floats of
-                # embeddings hardly compress; plain pages are also the fastest to read.
-                parquet.write_table(
-                    table,
-                    out,
-                    row_group_size=max(1, len(self)),
-                    compression="none",
-                    use_dictionary=False,
-                    write_statistics=False,
-                )
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(partial, path)
-            _sync_folder(path.parent)
-        except OSError as wrong:
-            reason = wrong.strerror or wrong
-            raise LibraryError(f"cannot write {path}: {reason}; check the folder and its free space") from wrong
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path, LibraryError) as partial:
+            # One row group, so that reading gives one buffer and the vectors need no copy. Floats of
+            # embeddings hardly compress; plain pages are also the fastest to read.
+            parquet.write_table(
+                table,
+                partial,
+                row_group_size=max(1, len(self)),
+                compression="none",
+                use_dictionary=False,
+                write_statistics=False,
+            )
 
     @classmethod
     def read(cls, path: Path) -> EmbeddingTable:
@@ -177,17 +164,3 @@ def _whole_column(table: Any, name: str, pa: Any) -> Any:
     if column.num_chunks == 1:
         return column.chunk(0)
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], type=column.type)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable, where the system lets a folder be opened."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        return
-    finally:
-        os.close(handle)
