@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import NovelscopeError
-from viz.options import add_language, add_until, add_view_options, view_of
+from core.errors import NovelscopeError, SettingsError
+from viz.options import add_language, add_until, add_view_options, finite, view_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     window = verb("window", "look at a map in a window")
-    window.add_argument("--search-command", metavar="JSON", help="a list: the program that answers questions")
+    window.add_argument(
+        "--search-command", metavar="JSON", type=_command, help="a list: the program that answers questions"
+    )
     window.add_argument("--follow", metavar="FILE", type=Path, help="light up the answers that appear in this file")
     window.add_argument("--view", metavar="FILE", type=Path, help="open a view that was saved")
     window.add_argument("--save-to", metavar="DIR", type=Path, default=Path(), help="folder of what the window saves")
@@ -82,8 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     turntable.add_argument("--json", action="store_true", help="print what was drawn as one JSON object")
 
     pick = verb("pick", "which passage is at a pixel of the picture")
-    pick.add_argument("x", metavar="X", type=float, help="pixels from the left")
-    pick.add_argument("y", metavar="Y", type=float, help="pixels from the top")
+    pick.add_argument("x", metavar="X", type=finite, help="pixels from the left")
+    pick.add_argument("y", metavar="Y", type=finite, help="pixels from the top")
     add_view_options(pick)
     pick.add_argument("--json", action="store_true", help="print the passage as one JSON object")
 
@@ -97,6 +99,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _command(text: str) -> tuple[str, ...]:
+    try:
+        command = json.loads(text)
+    except ValueError:
+        command = None
+    if not isinstance(command, list) or not command or not all(isinstance(part, str) for part in command):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a JSON list of words such as ["program", "argument"]')
+    return tuple(command)
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 100_000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
@@ -107,17 +119,16 @@ def _window(args: argparse.Namespace) -> int:
     from viz.window import WindowSettings, open_window
 
     scene = _read(args.scene)
-    command = json.loads(args.search_command) if args.search_command else None
     state, answer = view_of(args, scene)
-    settings = WindowSettings(
-        search_command=tuple(command) if command else None, follow=args.follow, save_to=args.save_to
-    )
+    settings = WindowSettings(search_command=args.search_command, follow=args.follow, save_to=args.save_to)
     return open_window(scene, state, answer, settings)
 
 
 def _render(args: argparse.Namespace) -> int:
     from viz.export import write_png
 
+    if args.output.suffix.lower() != ".png":
+        raise SettingsError(f"the picture's file is named {args.output.name}, wanted a name that ends in .png")
     studio = _studio(args)
     write_png(args.output, studio.picture(args.size))
     if args.json:
@@ -166,8 +177,6 @@ def _pick(args: argparse.Namespace) -> int:
 
 
 def _project(args: argparse.Namespace) -> int:
-    from core.errors import SettingsError
-
     scene = _read(args.scene)
     state, _ = view_of(args, scene)
     row = scene.rows.get(args.id)

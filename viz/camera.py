@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pyglm import glm
 
 from core.errors import SettingsError
+from viz.choices import PROJECTIONS
 
-__all__ = ["PROJECTIONS", "ZOOM_LIMITS", "Camera", "Matrices"]
+__all__ = ["ZOOM_LIMITS", "Camera", "Matrices"]
 
-PROJECTIONS = ("perspective", "orthographic")
 ZOOM_LIMITS = (0.2, 400.0)
 HALF_VIEW_RAD = math.radians(20.0)
 MARGIN = 1.06

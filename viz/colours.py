@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 
 from core.data.scenes import NOISE, Scene
 from core.errors import SettingsError
+from viz.choices import MODES
 
-__all__ = ["MODES", "RGB", "THEMES", "Coloured", "Entry", "Theme", "class_of", "colour_passages", "ramp"]
-
-MODES = ("cluster", "chapter", "position", "score", "length")
-"""What a passage's colour can tell."""
+__all__ = ["RGB", "THEMES", "Coloured", "Entry", "Theme", "class_of", "colour_passages", "ramp"]
 
 RGB = tuple[int, int, int]
 

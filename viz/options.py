@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from viz.choices import LANGUAGES, MODES, PROJECTIONS, THEME_NAMES
 
 if TYPE_CHECKING:
     from core.data.scenes import Scene
     from viz.answers import Answer
     from viz.state import ViewState
 
-__all__ = ["add_language", "add_view_options", "picture_size", "view_of"]
+__all__ = ["add_language", "add_view_options", "finite", "picture_size", "view_of"]
 
-MODES = ("cluster", "chapter", "position", "score", "length")
 LARGEST_SIDE = 32_768
+LARGEST_NUMBER = 1e9
 
 
 def add_view_options(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +28,12 @@ def add_view_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", metavar="WxH", type=picture_size, default=(1280, 720), help="pixels (default: 1280x720)"
     )
-    parser.add_argument("--azimuth", metavar="DEG", type=float, help="direction of the eye about the vertical axis")
-    parser.add_argument("--elevation", metavar="DEG", type=float, help="of the eye over the horizon; 90 looks down")
-    parser.add_argument("--zoom", metavar="F", type=float, help="1 shows the whole map")
-    parser.add_argument("--projection", choices=("perspective", "orthographic"))
+    parser.add_argument("--azimuth", metavar="DEG", type=finite, help="direction of the eye about the vertical axis")
+    parser.add_argument("--elevation", metavar="DEG", type=finite, help="of the eye over the horizon; 90 looks down")
+    parser.add_argument("--zoom", metavar="F", type=finite, help="1 shows the whole map")
+    parser.add_argument("--projection", choices=PROJECTIONS)
     parser.add_argument("--color", choices=MODES, help="what colours tell (default: cluster)")
-    parser.add_argument("--theme", choices=("dark", "light"))
+    parser.add_argument("--theme", choices=THEME_NAMES)
     parser.add_argument("--answer", metavar="FILE", type=Path, help="a question and the passages found, as JSON")
     parser.add_argument("--ids", metavar="A,B", help="passages to light up")
     add_until(parser)
@@ -48,7 +51,18 @@ def add_until(parser: argparse.ArgumentParser) -> None:
 
 def add_language(parser: argparse.ArgumentParser) -> None:
     """--lang."""
-    parser.add_argument("--lang", choices=("zh", "en"), help="language of words (default: the view's, else zh)")
+    parser.add_argument("--lang", choices=LANGUAGES, help="language of words (default: the view's, else zh)")
+
+
+def finite(text: str) -> float:
+    """A number that is one."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or abs(number) > LARGEST_NUMBER:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return number
 
 
 def picture_size(text: str) -> tuple[int, int]:

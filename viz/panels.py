@@ -14,9 +14,8 @@ from itertools import pairwise
 from imgui_bundle import imgui
 
 from viz.cards import draw_card, draw_hover
-from viz.colours import MODES
+from viz.choices import MODES, NEIGHBOUR_KINDS, PROJECTIONS, THEME_NAMES
 from viz.session import MapSession
-from viz.state import NEIGHBOUR_KINDS
 from viz.widgets import BARE, FIXED, MARGIN, faint, literal, swatch, wrapped
 
 __all__ = ["Panels", "Request"]
@@ -221,12 +220,12 @@ class Panels:
     def _draw_view(self) -> None:
         session, words = self._session, self._session.words
         state = session.state
-        for index, theme in enumerate(("dark", "light")):
+        for index, theme in enumerate(THEME_NAMES):
             if index:
                 imgui.same_line()
             if imgui.radio_button(words[f"theme_{theme}"], state.theme == theme):
                 session.change(theme=theme)
-        for index, projection in enumerate(("perspective", "orthographic")):
+        for index, projection in enumerate(PROJECTIONS):
             if index:
                 imgui.same_line()
             if imgui.radio_button(words[projection], state.camera.projection == projection):

@@ -143,7 +143,12 @@ class Renderer:
             raise GraphicsError(
                 f"a picture of {size[0]}x{size[1]} was asked for; this driver draws {limit} pixels a side"
             )
-        target = self.context.simple_framebuffer(size)
+        try:
+            target = self.context.simple_framebuffer(size)
+        except Exception as wrong:  # moderngl has one error for everything, and drivers say no more
+            raise GraphicsError(
+                f"this driver has no room for a picture of {size[0]}x{size[1]}; ask for a smaller one"
+            ) from wrong
         try:
             self.draw(target, camera, size, plates=plates, hovered=hovered)
             pixels = np.frombuffer(target.read(components=3, alignment=1), np.uint8)

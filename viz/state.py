@@ -6,21 +6,19 @@ The same value drives the window and the pictures, which is why they agree.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from core.data.files import replacing
 from core.errors import SettingsError
 from viz.camera import Camera
-from viz.colours import MODES, THEMES
+from viz.choices import LANGUAGES, MODES, NEIGHBOUR_KINDS, THEME_NAMES
 
-__all__ = ["NEIGHBOUR_KINDS", "SCHEMA", "ViewState", "read_view"]
+__all__ = ["SCHEMA", "ViewState", "read_view"]
 
 SCHEMA = 1
-LANGUAGES = ("zh", "en")
-NEIGHBOUR_KINDS = ("none", "true", "map", "both")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +26,7 @@ class ViewState:
     """One view of a map.
 
     Attributes:
-        mode: what colours tell, of ``viz.colours.MODES``.
+        mode: what colours tell, of ``viz.choices.MODES``.
         isolated: keys of the legend's entries that stay; empty for all.
         until_chapter: the bookmark: nothing later is drawn, picked or named; None for the whole book.
         selected: ids of passages that were lassoed or named.
@@ -57,7 +55,7 @@ class ViewState:
     answer: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        choices = {"mode": MODES, "theme": tuple(THEMES), "language": LANGUAGES, "neighbours": NEIGHBOUR_KINDS}
+        choices = {"mode": MODES, "theme": THEME_NAMES, "language": LANGUAGES, "neighbours": NEIGHBOUR_KINDS}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}, wanted one of {', '.join(known)}")
@@ -86,14 +84,8 @@ class ViewState:
         Raises:
             SettingsError: the file cannot be written.
         """
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with replacing(path, SettingsError) as partial:
             partial.write_text(self.to_json(), encoding="utf-8")
-            os.replace(partial, path)
-        except OSError as wrong:
-            raise SettingsError(f"cannot write the view {path}: {wrong.strerror or wrong}") from wrong
-        finally:
-            partial.unlink(missing_ok=True)
 
     def toggled(self, key: int) -> ViewState:
         """The legend's entry ``key`` isolated too, or no longer."""

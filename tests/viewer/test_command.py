@@ -96,3 +96,29 @@ def test_pictures_are_drawn_without_loading_glfw_or_imgui(gl, scene_file, tmp_pa
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["window", "SCENE", "--search-command", "{"], "is not a JSON list"),
+        (["pick", "SCENE", "nan", "3"], "'nan' is not a number"),
+        (["render", "SCENE", "--output", "OUT/a.png", "--zoom", "inf"], "'inf' is not a number"),
+        (["render", "SCENE", "--output", "OUT/a.png", "--zoom", "0"], "zoom is 0"),
+        (["render", "SCENE", "--output", "OUT/a.png", "--size", "0x9"], "is not a size"),
+        (["render", "SCENE", "--output", "OUT/a.gif"], "wanted a name that ends in .png"),
+        (["render", "SCENE", "--output", "OUT/none/a.png"], "cannot write"),
+        (["render", "SCENE", "--output", "OUT/a.png", "--ids", "nobody"], "no passage 'nobody'"),
+        (["render", "SCENE", "--output", "OUT/a.png", "--view", "OUT/view.json"], "is not a view of a map"),
+        (["render", "SCENE", "--output", "OUT/a.png", "--answer", "OUT/view.json"], "the answer cannot be read"),
+        (["turntable", "SCENE", "--output", "OUT/a.webm"], "ends in .gif or .mp4"),
+        (["info", "OUT/nowhere"], "there is no map at"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_leaves_no_file(gl, scene_file, tmp_path, arguments, words):
+    (tmp_path / "view.json").write_text("[1]", encoding="utf-8")
+    places = {"SCENE": str(scene_file), "OUT": str(tmp_path)}
+    done = viz(*(word.replace("SCENE", places["SCENE"]).replace("OUT", places["OUT"]) for word in arguments))
+    assert done.returncode in (1, 2)
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.parquet", "view.json"]
