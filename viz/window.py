@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.data.scenes import Scene
-from core.errors import GraphicsError, MissingExtra, NovelscopeError
+from core.errors import NovelscopeError
 from viz.context import attach_context
 from viz.fonts import FONT_WARNING, find_font
 from viz.renderer import Renderer
+from viz.screen import window_on_screen
 from viz.search import FollowFile, SearchProcess
 from viz.session import HOVER_DWELL_S, MapSession
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WindowSettings", "open_window"]
 
-FIRST_SIZE, SMALLEST_SIZE = (1280, 800), (480, 320)
 FRAME_S = 1 / 60
 TURNING_FRAME_S = 1 / 30  # slow turning looks as smooth, and leaves the CPU to the model
 IDLE_S = 0.5
@@ -55,54 +55,9 @@ def open_window(scene: Scene, state: ViewState, answer: Answer | None, settings:
         GraphicsError: there is no display, or no OpenGL 3.3.
         MissingExtra: glfw or imgui-bundle is not installed.
     """
-    try:
-        import glfw
-        import imgui_bundle  # noqa: F401
-    except ImportError as missing:
-        raise MissingExtra(
-            f"the window needs {missing.name}; install it with: pip install 'novelscope[viz]'"
-        ) from missing
-    complaints: list[str] = []
-    glfw.set_error_callback(lambda code, text: complaints.append(_text(text)))
-    if not glfw.init():
-        raise GraphicsError(
-            f"no window can be opened ({_last(complaints, 'no display')}); without a screen, draw pictures with: "
-            "novelscope map render BOOK --output PNG"
-        )
-    try:
-        window = _make_window(glfw, scene, complaints)
+    with window_on_screen(f"《{scene.facts.title}》 · novelscope") as (glfw, window):
         _Window(glfw, window, scene, state, answer, settings).run()
-    finally:
-        glfw.terminate()
     return 0
-
-
-def _make_window(glfw: Any, scene: Scene, complaints: list[str]) -> Any:
-    for hint, value in (
-        (glfw.CONTEXT_VERSION_MAJOR, 3), (glfw.CONTEXT_VERSION_MINOR, 3),
-        (glfw.OPENGL_PROFILE, glfw.OPENGL_CORE_PROFILE),
-        (glfw.OPENGL_FORWARD_COMPAT, glfw.TRUE), (glfw.DEPTH_BITS, 24), (glfw.SAMPLES, 0),
-    ):  # fmt: skip
-        glfw.window_hint(hint, value)
-    window = glfw.create_window(*FIRST_SIZE, f"《{scene.facts.title}》 · novelscope", None, None)
-    if not window:
-        raise GraphicsError(
-            f"no OpenGL 3.3 window can be opened ({_last(complaints, 'no reason given')}); update the graphics driver, "
-            "or draw in software: apt-get install libgl1 libgl1-mesa-dri, then LIBGL_ALWAYS_SOFTWARE=1"
-        )
-    glfw.set_window_size_limits(window, *SMALLEST_SIZE, glfw.DONT_CARE, glfw.DONT_CARE)
-    glfw.make_context_current(window)
-    glfw.swap_interval(1)
-    return window
-
-
-def _text(message: Any) -> str:
-    """GLFW's messages come as bytes, whatever their type says."""
-    return message.decode(errors="replace") if isinstance(message, bytes) else str(message)
-
-
-def _last(complaints: list[str], otherwise: str) -> str:
-    return " ".join(complaints[-1].split()) if complaints else otherwise
 
 
 class _Window:
@@ -358,9 +313,11 @@ class _Window:
         self._is_dragging = True
         session.point_at(None, glfw.get_time())
         if button == glfw.MOUSE_BUTTON_LEFT and mods & glfw.MOD_SHIFT:
-            self._lasso.append((window_x, window_y))
+            ratio = self._ratio()
+            self._lasso = [*(self._lasso or [(from_x / ratio, from_y / ratio)]), (window_x, window_y)]
             return
-        if button == glfw.MOUSE_BUTTON_LEFT and mods & glfw.MOD_ALT:
+        # Not Alt: window managers move windows by it.
+        if button == glfw.MOUSE_BUTTON_LEFT and mods & glfw.MOD_CONTROL:
             ratio = self._ratio()
             left, top = from_x / ratio, from_y / ratio
             self._lasso = [(left, top), (window_x, top), (window_x, window_y), (left, window_y)]
