@@ -115,11 +115,11 @@ class Panels:
             is_pressed = imgui.button(words["ask"])
             if (is_entered or is_pressed) and session.question.strip():
                 self._requests.append(Request.ASK)
-            imgui.same_line()
-        if (session.answer or session.question) and imgui.button(words["clear"]):
-            session.clear_answer()
-        else:
-            imgui.new_line()
+        if session.answer or session.question:
+            if self._can_ask:
+                imgui.same_line()
+            if imgui.button(words["clear"]):
+                session.clear_answer()
         if self.is_searching:
             faint(session, words["searching"])
         elif session.answer is not None and session.answer.hits:

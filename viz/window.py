@@ -96,6 +96,7 @@ class _Window:
         self._lasso: list[tuple[float, float]] = []
         self._last_click = (-1.0, 0.0, 0.0)
         self._moved_at = self._picked_at = -1.0
+        self._place: tuple[float, float] = glfw.get_cursor_pos(window)
         self._drawn_moving = self._is_iconified = False
         self._pick_due = False
         self._attach()
@@ -298,6 +299,7 @@ class _Window:
     def _on_pointer(self, handle: Any, window_x: float, window_y: float) -> None:
         # The backend's own callback ignores a window without focus, where hovering should work as well.
         self._imgui.get_io().add_mouse_pos_event(window_x, window_y)
+        self._place = (window_x, window_y)
         if self._imgui.get_io().want_capture_mouse:
             self._disturb()
         glfw, session = self._glfw, self._session
@@ -345,10 +347,12 @@ class _Window:
                 self._frames_due = max(self._frames_due, 1)
 
     def _pointer(self) -> tuple[float, float]:
-        """The pointer in the picture's pixels."""
+        """The pointer in the picture's pixels, when the event under way happened.
+
+        GLFW would tell where the pointer is by now; events that waited for a slow frame would all seem to be there.
+        """
         ratio = self._ratio()
-        x, y = self._glfw.get_cursor_pos(self._handle)
-        return x * ratio, y * ratio
+        return self._place[0] * ratio, self._place[1] * ratio
 
     def _ratio(self) -> float:
         """Pixels in a unit of the pointer's place, more than 1 on dense screens."""

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from core.engine.cpu import has_vnni
 from core.engine.int8_weight import Int8Weight
 from core.engine.lowbit import fit_int4, pack_nibbles, quantize, unpack_nibbles
 from core.engine.packing import WeightBuilder
@@ -69,6 +70,8 @@ def test_a_product_is_that_of_the_rounded_matrix(shape, tokens, kind, limit):
     wanted = x @ weight.take(torch.arange(shape[0])).t()
     if kind == "int8" and tokens > 64:
         limit = 8e-3  # many tokens are multiplied in bfloat16
+    elif kind == "int8" and not has_vnni():
+        limit = 8e-4  # activations are rounded to a sixty-third twice over, a quarter as fine
     torch.testing.assert_close(weight(x), wanted, rtol=0, atol=limit * float(wanted.abs().max()))
 
 
