@@ -19,6 +19,7 @@ what was found, what was wanted and what to do; attributes carry the facts.
     |   +-- ModelLoadError         files are missing or are not what they claim
     |   `-- PromptTooLong          the prompt does not fit the model's context
     +-- SceneError                 a book's map cannot be read or written
+    |   |-- BadPassages            what it is to be made of does not fit together
     |   `-- BadScene               its parts do not fit together
     +-- GraphicsError              nothing can be drawn on this machine; names what to install
     `-- MissingExtra               an optional package is not installed
@@ -30,6 +31,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "BadBook",
+    "BadPassages",
     "BadScene",
     "BookNotFound",
     "BookTooLarge",
@@ -146,6 +148,10 @@ class SceneError(NovelscopeError):
 
 class BadScene(SceneError, ValueError):
     """The parts of a map do not fit together."""
+
+
+class BadPassages(SceneError, ValueError):
+    """Passages and vectors that a map is to be made of do not fit together."""
 
 
 class GraphicsError(NovelscopeError):

@@ -58,12 +58,16 @@ VERBS = {
     "search": Verb("demos.verbs.search", "在书中找段落 / find passages"),
     "ask": Verb("demos.verbs.ask", "就书提问，附原文 / ask, and get an answer with quotations"),
     "summarize": Verb("demos.verbs.summarize", "概括全书、几章、前情或一人 / a book, chapters, so far, a person"),
+    "map": Verb("demos.verbs.map", "一本书的三维地图 / a book's passages as a map in 3D"),
     "chat": Verb("demos.verbs.chat", "与模型对话 / talk to the model", has_json=False),
     "model": Verb("demos.verbs.model", "查看、压缩、测速模型 / look at, round and measure checkpoints"),
     "web": Verb("demos.verbs.web", "打开网页 / open the page", has_json=False),
     "doctor": Verb("demos.verbs.doctor", "检查这台机器 / say what works here, and what mends the rest"),
 }
-HIDDEN_VERBS = {"worker": Verb("demos.verbs.worker", "make missing vectors, then end", has_json=False)}
+HIDDEN_VERBS = {
+    "worker": Verb("demos.verbs.worker", "make missing vectors, then end", has_json=False),
+    "map-search": Verb("demos.verbs.map_search", "search for a map's window", has_json=False),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

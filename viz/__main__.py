@@ -2,6 +2,7 @@
 
     python -m viz SCENE                      the window
     python -m viz render SCENE --output PNG  and turntable, pick, project, info
+    python -m viz build PASSAGES SCENE       makes a map of passages and their vectors
 
 Results go to stdout, progress and errors to stderr, an error as one line; exit codes as those of ``novelscope``.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import NovelscopeError, SettingsError
+from viz.choices import METHODS
 from viz.options import add_language, add_until, add_view_options, finite, view_of
 
 if TYPE_CHECKING:
@@ -29,9 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-VERBS = ("window", "render", "turntable", "pick", "project", "info")
+VERBS = ("window", "build", "render", "turntable", "pick", "project", "info")
 INTERRUPTED = 130
-SHOW_EVERY_S = 0.2
+REWRITE_EVERY_S, LINE_EVERY_S = 0.2, 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     window.add_argument("--save-to", metavar="DIR", type=Path, default=Path(), help="folder of what the window saves")
     add_until(window)
     add_language(window)
+
+    build = verbs.add_parser("build", help="make a map of passages", description="make a map of passages and vectors")
+    build.add_argument("passages", metavar="PASSAGES", type=Path, help="a Parquet file with columns text and vector")
+    build.add_argument("scene", metavar="SCENE", type=Path, help="the map's file; an old one stays until all is done")
+    build.add_argument("--method", choices=METHODS, default="auto", help="how places are found (default: UMAP, or PCA)")
+    build.add_argument("--smallest-cluster", metavar="N", type=_positive, help="passages that make a cluster")
+    build.add_argument("--json", action="store_true", help="print what was built as one JSON object")
 
     render = verb("render", "draw a picture, without a screen")
     render.add_argument("--output", metavar="PNG", type=Path, required=True)
@@ -122,6 +132,31 @@ def _window(args: argparse.Namespace) -> int:
     state, answer = view_of(args, scene)
     settings = WindowSettings(search_command=args.search_command, follow=args.follow, save_to=args.save_to)
     return open_window(scene, state, answer, settings)
+
+
+def _build(args: argparse.Namespace) -> int:
+    from core.data.passages import PassageTable
+    from viz.building import BuildSettings, build_scene
+    from viz.projection import ProjectionSettings
+
+    # Whoever ends this from outside gets the same order as Ctrl-C leaves.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    passages = PassageTable.read(args.passages)
+    settings = BuildSettings(projection=ProjectionSettings(method=args.method), smallest_cluster=args.smallest_cluster)
+    progress = _Progress()
+    try:
+        scene, reason = build_scene(passages, settings, progress.show)
+    finally:
+        progress.close()
+    scene.write(args.scene)
+    if reason:
+        print(f"novelscope: this map was made by PCA, which shows less: {reason}", file=sys.stderr, flush=True)
+    facts = {**_facts(scene), "map": str(args.scene)}
+    if args.json:
+        _print_json(facts)
+    else:
+        _print_facts(facts)
+    return 0
 
 
 def _render(args: argparse.Namespace) -> int:
@@ -252,7 +287,7 @@ def _fail(message: str, code: int) -> int:
 
 
 class _Progress:
-    """One line on stderr, rewritten on a terminal, and a line for each stage in a log."""
+    """One line on stderr, rewritten on a terminal; a line now and then in a log, which another program may read."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
@@ -260,12 +295,11 @@ class _Progress:
 
     def show(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if self._is_terminal and (now >= self._next_at or done == total):
-            self._next_at = now + SHOW_EVERY_S
-            print(f"\r\x1b[K{stage}: {done:,} of {total:,}", end="", file=sys.stderr, flush=True)
-        elif not self._is_terminal and stage != self._stage:
-            print(stage, file=sys.stderr, flush=True)
-        self._stage = stage
+        if now < self._next_at and stage == self._stage and (done < total or not self._is_terminal):
+            return
+        self._stage, self._next_at = stage, now + (REWRITE_EVERY_S if self._is_terminal else LINE_EVERY_S)
+        start, end = ("\r\x1b[K", "") if self._is_terminal else ("", "\n")
+        print(f"{start}{stage}: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._is_terminal:

@@ -7,8 +7,9 @@ under the key ``novelscope``, with a schema version. Nothing here computes or dr
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.data.columns import fixed_lists, matrix, numbers, strings
 from core.data.files import replacing
 from core.errors import BadScene, SceneError
 
@@ -218,13 +220,23 @@ class Scene:
             "trust": pa.array(self.trust.astype(np.float32)),
         }
         if self.neighbours.shape[1]:
-            columns["neighbours"] = _fixed_lists(self.neighbours.astype(np.int32), pa)
-            columns["similarities"] = _fixed_lists(self.similarities.astype(np.float32), pa)
+            columns["neighbours"] = fixed_lists(self.neighbours.astype(np.int32))
+            columns["similarities"] = fixed_lists(self.similarities.astype(np.float32))
         if self.vectors is not None:
-            columns["embedding"] = _fixed_lists(self.vectors.astype(np.float32), pa)
+            columns["embedding"] = fixed_lists(self.vectors.astype(np.float32))
         table = pa.table(columns).replace_schema_metadata({METADATA_KEY: self.facts.to_json().encode()})
         with replacing(path, SceneError) as partial:
             parquet.write_table(table, partial, compression="zstd")
+
+    @classmethod
+    def read_facts(cls, path: Path) -> SceneFacts:
+        """What the file at ``path`` says of the whole map, without reading a passage.
+
+        Raises:
+            SceneError: as ``read``.
+        """
+        with _reading(path) as source:
+            return SceneFacts.from_json((source.schema_arrow.metadata or {})[METADATA_KEY])
 
     @classmethod
     def read(cls, path: Path, *, with_vectors: bool = False) -> Scene:
@@ -236,32 +248,27 @@ class Scene:
         Raises:
             SceneError: the file is missing, cut short, of another schema version, or no map.
         """
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        try:
-            with path.open("rb") as file:
-                source = parquet.ParquetFile(file)
-                names = source.schema_arrow.names
-                facts = (source.schema_arrow.metadata or {}).get(METADATA_KEY)
-                missing = [name for name in (*TEXT_COLUMNS, *NUMBER_COLUMNS) if name not in names]
-                if facts is None or missing:
-                    lack = f"columns {', '.join(missing)}" if missing else "novelscope's metadata"
-                    raise BadScene(f"it is a table without {lack}")
-                has_lists = {"neighbours", "similarities"} <= set(names)
-                wanted = [*TEXT_COLUMNS, *NUMBER_COLUMNS, *(["neighbours", "similarities"] if has_lists else [])]
-                if with_vectors and "embedding" in names:
-                    wanted.append("embedding")
-                table = source.read(columns=wanted)
+        with _reading(path) as source:
+            names = source.schema_arrow.names
+            facts = (source.schema_arrow.metadata or {}).get(METADATA_KEY)
+            missing = [name for name in (*TEXT_COLUMNS, *NUMBER_COLUMNS) if name not in names]
+            if facts is None or missing:
+                lack = f"columns {', '.join(missing)}" if missing else "novelscope's metadata"
+                raise BadScene(f"it is a table without {lack}")
+            has_lists = {"neighbours", "similarities"} <= set(names)
+            wanted = [*TEXT_COLUMNS, *NUMBER_COLUMNS, *(["neighbours", "similarities"] if has_lists else [])]
+            if with_vectors and "embedding" in names:
+                wanted.append("embedding")
+            table = source.read(columns=wanted)
             told = SceneFacts.from_json(facts)
             empty = np.zeros((len(table), 0))
-            lists = {name: _matrix(table, name) if name in wanted else empty for name in ("neighbours", "similarities")}
-            number = {name: _numbers(table, name) for name in NUMBER_COLUMNS}
+            lists = {name: matrix(table, name) if name in wanted else empty for name in ("neighbours", "similarities")}
+            number = {name: numbers(table, name) for name in NUMBER_COLUMNS}
             return cls(
                 facts=told,
-                ids=tuple(_strings(table, "id")),
-                texts=tuple(_strings(table, "text")),
-                chapter_titles=tuple(_strings(table, "chapter_title")),
+                ids=tuple(strings(table, "id")),
+                texts=tuple(strings(table, "text")),
+                chapter_titles=tuple(strings(table, "chapter_title")),
                 chapters=number["chapter"].astype(np.int32),
                 spans=np.stack([number["start"], number["end"]], axis=1).astype(np.int64),
                 positions=number["position"].astype(np.float32),
@@ -270,47 +277,23 @@ class Scene:
                 trust=number["trust"].astype(np.float32),
                 neighbours=lists["neighbours"].astype(np.int32),
                 similarities=lists["similarities"].astype(np.float32),
-                vectors=_matrix(table, "embedding").astype(np.float32) if "embedding" in wanted else None,
+                vectors=matrix(table, "embedding").astype(np.float32) if "embedding" in wanted else None,
             )
-        except FileNotFoundError as missing_file:
-            raise SceneError(f"there is no map at {path}; build it with: novelscope map build BOOK") from missing_file
-        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as wrong:
-            reason = " ".join(str(wrong).split())
-            raise SceneError(
-                f"{path} is not a readable map ({reason}); build it again with: novelscope map build BOOK"
-            ) from wrong
 
 
-def _fixed_lists(rows: NDArray[Any], pa: Any) -> Any:
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(rows).reshape(-1)), rows.shape[1])
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """The Parquet file; whatever is wrong with it becomes a ``SceneError``."""
+    import pyarrow as pa
+    from pyarrow import parquet
 
-
-def _strings(table: Any, name: str) -> Sequence[str]:
-    values = table.column(name).to_pylist()
-    if not all(isinstance(value, str) for value in values):
-        raise BadScene(f"column {name!r} holds something other than text")
-    return list(values)
-
-
-def _numbers(table: Any, name: str) -> NDArray[Any]:
-    column = table.column(name)
-    if column.null_count:
-        raise BadScene(f"column {name!r} has empty places")
     try:
-        return _plain_array(column)
-    except (TypeError, BufferError) as wrong:
-        raise BadScene(f"column {name!r} holds {column.type}, wanted numbers") from wrong
-
-
-def _matrix(table: Any, name: str) -> NDArray[Any]:
-    column = table.column(name).combine_chunks()
-    width = getattr(column.type, "list_size", None)
-    if width is None or column.null_count:
-        raise BadScene(f"column {name!r} is {column.type}, wanted lists of one length in every row")
-    return _plain_array(column.flatten()).reshape(len(column), width)
-
-
-def _plain_array(column: Any) -> NDArray[Any]:
-    """The column's numbers. Its own ``to_numpy`` would import pandas, which takes longer than to draw the map."""
-    whole = column.combine_chunks() if hasattr(column, "combine_chunks") else column
-    return np.from_dlpack(whole)
+        with path.open("rb") as file:
+            yield parquet.ParquetFile(file)
+    except FileNotFoundError as missing_file:
+        raise SceneError(f"there is no map at {path}; build it with: novelscope map build BOOK") from missing_file
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as wrong:
+        reason = " ".join(str(wrong).split())
+        raise SceneError(
+            f"{path} is not a readable map ({reason}); build it again with: novelscope map build BOOK"
+        ) from wrong

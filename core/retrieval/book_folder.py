@@ -6,6 +6,7 @@
     lexical-G/           the BM25 index, one row a parent
     vectors-NAME/        finished batches of vectors by the embedder NAME
     vectors-NAME.parquet all of them, once every child has one
+    map.parquet          the book's map (core.data.scenes), if one was built
 
 ``book.json`` is replaced in one step after everything of a new generation is written, so a reader, or a restart
 after a kill, sees the old generation or the new one; a damaged book is repaired the same way. Nothing here locks or
@@ -138,6 +139,11 @@ class BookFolder:
     @property
     def id(self) -> str:
         return self.record.id
+
+    @property
+    def map_path(self) -> Path:
+        """Where the book's map is, or would be."""
+        return self.path / "map.parquet"
 
     @cached_property
     def text(self) -> str:

@@ -1,0 +1,94 @@
+"""From passages with vectors to a map: places, clusters, names, true neighbours, trust."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.data.passages import PassageTable
+from core.data.scenes import NOISE, ClusterFacts, Scene, SceneFacts
+from viz.clusters import cluster, smallest_cluster
+from viz.naming import name_clusters
+from viz.nearest import nearest, trust_of, unit_rows
+from viz.projection import Progress, ProjectionSettings, project
+from viz.vocabulary import telling_words
+
+__all__ = ["BuildSettings", "build_scene"]
+
+TRUST_K = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSettings:
+    """How a map is made.
+
+    Attributes:
+        smallest_cluster: passages that make a cluster; None lets the book's length decide.
+        neighbours_kept: true neighbours stored for each passage.
+    """
+
+    projection: ProjectionSettings = field(default_factory=ProjectionSettings)
+    smallest_cluster: int | None = None
+    neighbours_kept: int = 10
+
+
+def build_scene(
+    passages: PassageTable, settings: BuildSettings, on_progress: Progress = lambda stage, done, total: None
+) -> tuple[Scene, str]:
+    """The map of these passages, and why it was not made by UMAP; the same passages give the same map.
+
+    Args:
+        on_progress: hears (stage, done, total); what it raises stops the work, and nothing is kept of it.
+    """
+    count = len(passages)
+    vectors = unit_rows(passages.vectors)
+    placed = project(vectors, settings.projection, on_progress)
+    on_progress("clusters", 0, 1)
+    clusters = cluster(placed.space, settings.smallest_cluster)
+    on_progress("names", 0, 1)
+    named: tuple[ClusterFacts, ...] = ()
+    if (clusters != NOISE).any():
+        words = telling_words(passages.texts, passages.language)
+        named = name_clusters(clusters.tolist(), passages.chapters.tolist(), words)
+    neighbours, similarities = _neighbours(vectors, settings.neighbours_kept, on_progress)
+    trust_k = min(TRUST_K, (count - 1) // 2)
+    trust = trust_of(vectors, placed.points, trust_k, lambda done, total: on_progress("trust", done, total))
+    parameters = {**placed.parameters, "smallest_cluster": settings.smallest_cluster or smallest_cluster(count)}
+    facts = SceneFacts(
+        title=passages.title,
+        book=passages.book,
+        key=passages.key,
+        language=passages.language,
+        method=placed.method,
+        parameters=parameters,
+        trust_k=trust_k,
+        trustworthiness=float(trust.mean()),
+        clusters=named,
+    )
+    scene = Scene(
+        facts=facts,
+        ids=passages.ids,
+        texts=passages.texts,
+        chapter_titles=passages.chapter_titles,
+        chapters=passages.chapters,
+        spans=passages.spans,
+        positions=np.linspace(0, 1, count, dtype=np.float32),
+        points=placed.points,
+        clusters=clusters,
+        trust=trust,
+        neighbours=neighbours,
+        similarities=similarities,
+        vectors=passages.vectors,
+    )
+    return scene, placed.reason
+
+
+def _neighbours(
+    vectors: NDArray[np.float32], wanted: int, on_progress: Progress
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    k = min(wanted, len(vectors) - 1)
+    if k < 1:
+        return np.zeros((len(vectors), 0), np.int32), np.zeros((len(vectors), 0), np.float32)
+    return nearest(vectors, k, lambda done, total: on_progress("neighbours", done, total))
