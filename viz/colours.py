@@ -1,8 +1,4 @@
-"""Colours of passages by what they are, and the legend that explains them.
-
-Every palette was chosen to be told apart with the common kinds of colour blindness; ``tests/viewer/test_colours.py``
-simulates them. Sequential scales rise evenly in lightness, so that they also read in grey.
-"""
+"""Colours of passages by what they are, the legend that explains them, and the colours of everything else."""
 
 from __future__ import annotations
 
@@ -12,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from core.data.palette import CIVIDIS, RGB, VIRIDIS, class_colour, ramp, scale_on
 from core.data.scenes import NOISE, Scene
 from core.errors import SettingsError
 from viz.choices import MODES
 
-__all__ = ["RGB", "THEMES", "Coloured", "Entry", "Theme", "class_of", "colour_passages", "ramp"]
+__all__ = ["THEMES", "Coloured", "Entry", "Theme", "class_of", "colour_passages"]
 
-RGB = tuple[int, int, int]
+BANDS = 10
+"""Steps of a scale in the legend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,6 @@ class Theme:
         rim: that sprites darken to at their edge.
         found, near, question: of an answer's passages, of those that just missed, of the question's mark.
         path: of the story's line.
-        classes: for kinds without an order, the most frequent first.
     """
 
     name: str
@@ -45,33 +42,22 @@ class Theme:
     hover: RGB
     path: RGB
     floor: RGB
-    classes: tuple[RGB, ...]
 
 
-# Okabe and Ito (2008), black replaced and one tone added; the light theme's yellow is darker, to stand out from paper.
 THEMES = {
     "dark": Theme(
         name="dark",
         background=(22, 22, 27), text=(236, 231, 222), faint_text=(160, 153, 142), noise=(98, 98, 106),
         rim=(12, 12, 16), found=(255, 214, 90), near=(196, 166, 92), question=(255, 120, 96), hover=(255, 255, 255),
         path=(168, 176, 196), floor=(58, 58, 68),
-        classes=((86, 180, 233), (230, 159, 0), (0, 158, 115), (213, 94, 0), (204, 121, 167), (240, 228, 66),
-                 (64, 110, 200), (190, 190, 200)),
     ),
     "light": Theme(
         name="light",
         background=(250, 248, 242), text=(43, 38, 32), faint_text=(113, 104, 88), noise=(190, 185, 175),
         rim=(90, 84, 74), found=(176, 36, 24), near=(206, 130, 116), question=(120, 16, 60), hover=(20, 18, 15),
         path=(120, 116, 108), floor=(222, 216, 202),
-        classes=((0, 114, 178), (222, 143, 5), (0, 140, 102), (200, 80, 0), (196, 104, 158), (196, 176, 20),
-                 (70, 170, 225), (70, 70, 78)),
     ),
 }  # fmt: skip
-
-# Anchors of cividis (Nunez, Anderton, Renslow 2018) and viridis (van der Walt, Smith 2015), from the published tables.
-CIVIDIS = ((0, 34, 78), (53, 69, 108), (102, 105, 112), (148, 142, 119), (200, 184, 102), (254, 232, 56))
-VIRIDIS = ((68, 1, 84), (65, 68, 135), (42, 120, 142), (34, 168, 132), (122, 209, 81), (253, 231, 37))
-SHADES = (1.0, 0.68)  # a class beyond the palette takes its colours again, darker
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +130,6 @@ def colour_passages(
     return _by_band(scene, mode, np.asarray(values, np.float64), readable, theme, say)
 
 
-def ramp(shares: NDArray[np.floating], anchors: tuple[RGB, ...]) -> NDArray[np.uint8]:
-    """(n, 3) uint8: colours along a scale for shares 0 to 1."""
-    stops = np.linspace(0, 1, len(anchors))
-    table = np.asarray(anchors, np.float64)
-    channels = [np.interp(np.clip(shares, 0, 1), stops, table[:, i]) for i in range(3)]
-    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
-
-
 def _by_cluster(
     scene: Scene, theme: Theme, readable: NDArray[np.bool_], until_chapter: int | None, say: Mapping[str, str]
 ) -> Coloured:
@@ -159,7 +137,7 @@ def _by_cluster(
     colours[:] = theme.noise
     legend = []
     for cluster in scene.facts.clusters:
-        colour = _class_colour(theme, cluster.number)
+        colour = class_colour(theme.name, cluster.number)
         members = scene.clusters == cluster.number
         colours[members] = colour
         count = int((members & readable).sum())
@@ -176,7 +154,7 @@ def _by_chapter(scene: Scene, theme: Theme, readable: NDArray[np.bool_]) -> Colo
     numbers = list(scene.chapter_names)
     order = np.searchsorted(np.sort(numbers), scene.chapters)
     shares = order / max(1, len(numbers) - 1)
-    colours = ramp(shares, _scale(theme, VIRIDIS))
+    colours = ramp(shares, scale_on(theme.name, VIRIDIS))
     counts = dict(zip(*np.unique(scene.chapters[readable], return_counts=True), strict=True))
     legend = []
     for number, title in scene.chapter_names.items():
@@ -196,7 +174,7 @@ def _by_band(
 ) -> Coloured:
     top = max(1e-9, float(values.max()))
     shares = values / top
-    colours = ramp(shares, _scale(theme, CIVIDIS))
+    colours = ramp(shares, scale_on(theme.name, CIVIDIS))
     bands = _band(shares)
     legend = []
     for band in range(BANDS):
@@ -205,7 +183,7 @@ def _by_band(
             low, high = band / BANDS, (band + 1) / BANDS
             label = f"{low:.0%} – {high:.0%}" if mode == "position" else f"{low * top:.0f} – {high * top:.0f}"
             label += f" {say.get('characters', 'characters')}" if mode == "length" else ""
-            middle = _rgb(ramp(np.array([(low + high) / 2]), _scale(theme, CIVIDIS))[0])
+            middle = _rgb(ramp(np.array([(low + high) / 2]), scale_on(theme.name, CIVIDIS))[0])
             legend.append(Entry(band, label, middle, int(members.sum())))
     return Coloured(colours, tuple(legend))
 
@@ -219,7 +197,7 @@ def _by_score(scene: Scene, theme: Theme, scores: Mapping[int, float], say: Mapp
         values = np.array([scores[int(row)] for row in rows])
         low, high = float(values.min()), float(values.max())
         shares = (values - low) / (high - low) if high > low else np.ones(len(values))
-        scale = _scale(theme, VIRIDIS)
+        scale = scale_on(theme.name, VIRIDIS)
         colours[rows] = ramp(0.25 + 0.75 * shares, scale)
         for share, value in ((1.0, high), (0.0, low)) if high > low else ((1.0, high),):
             colour = _rgb(ramp(np.array([0.25 + 0.75 * share]), scale)[0])
@@ -231,30 +209,12 @@ def _by_score(scene: Scene, theme: Theme, scores: Mapping[int, float], say: Mapp
     return Coloured(colours, tuple(legend))
 
 
-BANDS = 10
-
-
 def _band(shares: NDArray[np.floating]) -> NDArray[np.int32]:
     return np.clip(np.floor(np.asarray(shares, np.float64) * BANDS), 0, BANDS - 1).astype(np.int32)
 
 
 def _lengths(scene: Scene) -> NDArray[np.float64]:
     return (scene.spans[:, 1] - scene.spans[:, 0]).astype(np.float64)
-
-
-def _scale(theme: Theme, anchors: tuple[RGB, ...]) -> tuple[RGB, ...]:
-    """The scale without the end that drowns in the background."""
-    if theme.name == "dark":
-        dark = ramp(np.linspace(0.14, 1, len(anchors)), anchors)
-        return tuple(_rgb(colour) for colour in dark)
-    return tuple(_rgb(colour) for colour in ramp(np.linspace(0, 0.9, len(anchors)), anchors))
-
-
-def _class_colour(theme: Theme, number: int) -> RGB:
-    """The colour of a class: the palette, then the palette in darker shades."""
-    base = theme.classes[number % len(theme.classes)]
-    shade = SHADES[number // len(theme.classes) % len(SHADES)]
-    return tuple(round(channel * shade) for channel in base)  # type: ignore[return-value]  # three, as base has
 
 
 def _rgb(colour: NDArray[np.uint8]) -> RGB:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from core.data.palette import CLASS_COLOURS, RGB
 from core.data.scenes import NOISE, Scene
 from viz.answers import Answer
-from viz.colours import RGB, THEMES, Coloured, Theme, class_of, colour_passages
+from viz.colours import THEMES, Coloured, Theme, class_of, colour_passages
 from viz.state import ViewState
 
 __all__ = ["DIAMOND", "GLOW", "RING", "Drawing", "Label", "Marks", "Segments", "compose", "map_neighbours"]
@@ -280,8 +281,9 @@ def _draw_neighbours(
             strokes.add(point[None], scene.points[other][None], (*theme.path, 230), (*theme.path, 230), 1.2)
     if state.neighbours in ("true", "both"):
         others = [int(r) for r in scene.neighbours[row] if r != NOISE and kept[r]][:SHOWN_NEIGHBOURS]
+        colour = (*CLASS_COLOURS[theme.name][0], 255)
         for other in others:
-            strokes.add(point[None], scene.points[other][None], (*theme.classes[0], 255), (*theme.classes[0], 255), 1.8)
+            strokes.add(point[None], scene.points[other][None], colour, colour, 1.8)
 
 
 def _cluster_labels(scene: Scene, state: ViewState, kept: NDArray[np.bool_]) -> Iterable[Label]:

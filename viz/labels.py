@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.data.palette import RGB
 from viz.camera import Matrices
-from viz.colours import RGB, Entry, Theme
+from viz.colours import Entry, Theme
 from viz.drawing import Label
 
 __all__ = ["Placed", "legend_plates", "place_labels"]

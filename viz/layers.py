@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.data.palette import RGB
 from viz.camera import Matrices
-from viz.colours import RGB
 from viz.drawing import SHUFFLE_FROM, Drawing, Marks, Segments
 from viz.programs import load_program
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from viz.colours import RGB
+from core.data.palette import RGB
 from viz.fonts import draw_text
 from viz.labels import Placed
 from viz.programs import load_program

@@ -6,7 +6,7 @@ from typing import Any
 
 from imgui_bundle import imgui
 
-from viz.colours import RGB
+from core.data.palette import RGB
 from viz.session import MapSession
 
 __all__ = ["BARE", "FIXED", "MARGIN", "apply_theme", "faint", "literal", "swatch", "wrapped"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.data.palette import class_colour
 from core.errors import GraphicsError
 from viz import layers, text_layer
 from viz.answers import read_answer
@@ -30,7 +31,7 @@ def picture(renderer, scene, state=BARE, answer=None, size=SIZE):
 
 def test_a_point_at_the_target_lights_the_centre_and_nothing_else(renderer, scene_of):
     pixels = picture(renderer, scene_of([[0, 0, 0]]))
-    colour = np.array(THEMES["dark"].classes[0])
+    colour = np.array(class_colour("dark", 0))
     assert np.abs(pixels[90, 160] - colour).sum() < np.abs(pixels[90, 160] - DARK).sum()
     assert (pixels[:80, :] == DARK).all() and (pixels[90, :140] == DARK).all() and (pixels[90, 180:] == DARK).all()
 
@@ -143,7 +144,7 @@ def test_found_passages_shine_through_those_before_them(renderer, scene_of):
     state = replace(BARE, camera=Camera(azimuth_deg=0.0, elevation_deg=0.0))
     pixels = picture(renderer, scene, state, read_answer(raw, scene))
     assert renderer.pick(state.camera, SIZE, 160, 90) == 0
-    found, crowd = (np.array(c) for c in (THEMES["dark"].found, THEMES["dark"].classes[0]))
+    found, crowd = (np.array(c) for c in (THEMES["dark"].found, class_colour("dark", 0)))
     around = pixels[84:97, 154:167].reshape(-1, 3)
     assert np.abs(around - found).sum(axis=1).min() < np.abs(around - crowd).sum(axis=1).min()
 
