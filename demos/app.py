@@ -1,4 +1,4 @@
-"""The page: its theme, its three tabs, and the entry of a Hugging Face Space."""
+"""The page: its theme, its tabs, and the entry of a Hugging Face Space."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import gradio as gr
 
 from demos.tabs.chat import build_chat_tab, keep_chat
 from demos.tabs.document import build_document_tab
+from demos.tabs.map import build_map_tab
 from demos.tabs.streaming import build_streaming_tab
 from demos.translations import interface, strings_for, strings_in
 from demos.wiring import Services
@@ -33,7 +34,9 @@ def build_blocks(services: Services) -> tuple[gr.Blocks, gr.I18n]:
         kept = keep_chat(services)
         with gr.Tabs():
             with gr.Tab(text("tab_document"), id="document"):
-                book, bookmark, model = build_document_tab(services, text, page)
+                book, bookmark, model, turns = build_document_tab(services, text, page)
+            with gr.Tab(text("tab_map"), id="map") as map_tab:
+                build_map_tab(services, text, map_tab, book, bookmark, turns)
             with gr.Tab(text("tab_chat"), id="chat"):
                 build_chat_tab(services, text, page, kept)
             with gr.Tab(text("tab_streaming"), id="streaming"):

@@ -14,6 +14,7 @@ from importlib import resources
 from types import FrameType
 
 from fastapi import FastAPI
+from fastapi.responses import FileResponse
 
 from core import __version__
 from core.errors import NovelscopeError, SettingsError
@@ -50,6 +51,12 @@ def create_app(services: Services) -> FastAPI:
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
+
+    @app.get("/map/plotly.js", include_in_schema=False)
+    def plotly_js() -> FileResponse:
+        # Plotly's own package carries it, so that the map works without any other host.
+        script = resources.files("plotly").joinpath("package_data").joinpath("plotly.min.js")
+        return FileResponse(str(script), media_type="text/javascript", headers={"Cache-Control": "max-age=86400"})
 
     page, text = build_blocks(services)
     page.queue(max_size=64, default_concurrency_limit=8)

@@ -7,13 +7,14 @@ and fills the rest; every mistake is reported at once.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import SettingsError
 
-__all__ = ["VARIABLES", "Settings", "default_threads", "is_space", "quiet_analytics"]
+__all__ = ["VARIABLES", "Settings", "default_threads", "has_display", "is_space", "quiet_analytics"]
 
 VARIABLES = {
     "NOVELSCOPE_HOME": "folder of the library (default: ~/.local/share/novelscope)",
@@ -124,6 +125,12 @@ class Settings:
 def is_space(environment: Mapping[str, str] | None = None) -> bool:
     """Whether this runs as a Hugging Face Space, which must listen beyond loopback to be seen."""
     return bool((os.environ if environment is None else environment).get("SPACE_ID"))
+
+
+def has_display(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether a window can be shown: on Linux a display server must be named."""
+    env = os.environ if environment is None else environment
+    return sys.platform in ("darwin", "win32") or bool(env.get("DISPLAY") or env.get("WAYLAND_DISPLAY"))
 
 
 def quiet_analytics() -> None:

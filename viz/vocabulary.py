@@ -28,6 +28,9 @@ LOOSE_ENDS = frozenset(
     "誰甚么麼吗嗎呢吧啊呀哩曰道说說云问問答叫唤喚从從向往到对對让讓给給使令教等个個些点點里裡上下中前后後内外时時一二三四五六七八九"
     "十百千万萬两兩几幾数數每者而且但因所可要会會能想去来來出入起"
 )
+DETERMINERS = frozenset(["the", "a", "an", "his", "her", "my", "your", "their", "our", "its", "this", "every", "no"])
+NOUN_SHARE = 0.3
+"""A word that so often stands right after a determiner is a noun; adjectives and verbs mostly stand elsewhere."""
 _TITLES = "Mr|Mrs|Ms|Miss|Dr|Lady|Sir|Lord|Madame|Monsieur|Colonel|Captain|Aunt|Uncle|King|Queen|Prince|Princess"
 # A title belongs to the name after it: Miss Bingley is not Mr Bingley.
 _LATIN = re.compile(rf"(?:\b(?:{_TITLES})\.?\s+(?=[A-Z]))?[^\W\d_]+(?:['\u2019\-][^\W\d_]+)*")
@@ -98,10 +101,12 @@ def _spaced(texts: Sequence[str]) -> Callable[[str], list[str]]:
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     stop = ENGLISH_STOP_WORDS | _general_words("en")
-    upper, lower, pairs = Counter[str](), Counter[str](), Counter[tuple[str, str]]()
+    upper, lower, led, pairs = Counter[str](), Counter[str](), Counter[str](), Counter[tuple[str, str]]()
     for text in texts:
-        last = ""
+        last = before = ""
         for word, is_first, is_joined in _tokens(text):
+            led[word] += is_joined and before in DETERMINERS
+            before = word.lower()
             if word[0].isupper():
                 upper[word] += not is_first
                 if is_joined and last:
@@ -112,6 +117,9 @@ def _spaced(texts: Sequence[str]) -> Callable[[str], list[str]]:
                 last = ""
     names = {word for word, count in upper.items() if count > 2 * lower[word.lower()] and word.lower() not in stop}
     titled = {word for word in names if " " in word}
+    # Of a language without our determiners nothing is known but its spaces.
+    is_english = lower["the"] * 100 > sum(lower.values())
+    nouns = {word for word, count in lower.items() if not is_english or led[word] >= NOUN_SHARE * count}
     joined = {
         pair for pair, count in pairs.items()
         if set(pair) <= names - titled and count >= 3 and 3 * count >= min(upper[pair[0]], upper[pair[1]])
@@ -129,7 +137,7 @@ def _spaced(texts: Sequence[str]) -> Callable[[str], list[str]]:
                 last = word
                 continue
             last, common = "", word.lower()
-            if len(common) > 3 and common not in stop and not common.endswith("ly") and "'" not in common:
+            if common in nouns and len(common) > 3 and common not in stop and "'" not in common:
                 found.append(common)
         return found
 

@@ -23,7 +23,7 @@ CLASS_COLOURS: dict[str, tuple[RGB, ...]] = {
               (70, 170, 225), (70, 70, 78)),
 }  # fmt: skip
 """Of kinds without an order, by theme, the most frequent first."""
-SHADES = (1.0, 0.68)  # a class beyond the palette takes its colours again, darker
+SHADES = (0.0, -0.32, 0.45)  # classes beyond the palette take its colours again, darker, then paler
 
 # Anchors of cividis (Nunez, Anderton, Renslow 2018) and viridis (van der Walt, Smith 2015), from the published tables.
 CIVIDIS: tuple[RGB, ...] = (
@@ -35,10 +35,11 @@ VIRIDIS: tuple[RGB, ...] = (
 
 
 def class_colour(theme: str, number: int) -> RGB:
-    """The colour of a class on the theme ``"dark"`` or ``"light"``: the palette, then the palette in darker shades."""
+    """The colour of a class on the theme ``"dark"`` or ``"light"``: the palette, then its darker and paler shades."""
     base = CLASS_COLOURS[theme][number % len(CLASS_COLOURS[theme])]
     shade = SHADES[number // len(CLASS_COLOURS[theme]) % len(SHADES)]
-    red, green, blue = (round(channel * shade) for channel in base)
+    end = 255 if shade > 0 else 0
+    red, green, blue = (round(channel + abs(shade) * (end - channel)) for channel in base)
     return red, green, blue
 
 

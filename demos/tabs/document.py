@@ -23,6 +23,8 @@ from core.errors import NovelscopeError
 from demos import rendering
 from demos.answering import watched
 from demos.bundled import examples_of
+from demos.map_window import is_own_machine
+from demos.mapping import answer_of, write_followed
 from demos.tabs.leaf import OPEN_ON_CLICK, build_leaf, open_at
 from demos.tabs.shelf import book_choices, build_shelf, hold_vectors, show_facts
 from demos.tabs.summary import build_summary_view
@@ -42,8 +44,8 @@ _log = logging.getLogger("novelscope.web")
 
 def build_document_tab(
     services: Services, text: gr.I18n, page: gr.Blocks
-) -> tuple[gr.Dropdown, gr.Slider, gr.Dropdown]:
-    """Put the tab on the page; the book, the bookmark and the model, which other tabs follow.
+) -> tuple[gr.Dropdown, gr.Slider, gr.Dropdown, gr.State]:
+    """Put the tab on the page; the book, the bookmark, the model and the conversation, which other tabs follow.
 
     Args:
         page: what the tab stands on; it fills itself when the page is opened.
@@ -105,7 +107,7 @@ def build_document_tab(
     watch = MethodType(show_facts, services)
     facts.pause(MethodType(hold_vectors, services), None, None, **quiet).then(watch, [book, bookmark], facts, **quiet)
     gr.Timer(FACTS_EVERY_S).tick(watch, [book, bookmark], facts, **quiet)
-    return book, bookmark, model
+    return book, bookmark, model, turns
 
 
 def answer_question(
@@ -138,6 +140,8 @@ def answer_question(
                 is_urgent = answer.hear(event)
                 if isinstance(event, Evidence):
                     answer.excerpt(services, book_id, event)
+                    if is_own_machine(request):
+                        follow(services, book_id, question, event)
                 if is_urgent or time.monotonic() - drawn > REDRAW_EVERY_S:
                     drawn = time.monotonic()
                     yield "", turns, rendering.conversation(turns, answer.status, strings), answer.evidence_html()
@@ -178,6 +182,10 @@ class _Growing:
                 {**passage.to_dict(), "excerpt": (passage.span.start, passage.span.end)} for passage in event.passages
             ]
             self._coverage = (event.dense_done, event.dense_total)
+            turn["found"] = [
+                {"start": passage.span.start, "end": passage.span.end, "score": passage.score}
+                for passage in event.passages
+            ]
         elif isinstance(event, CitationFound):
             turn["citations"].append(event.citation.to_dict())
         elif isinstance(event, UsageReport):
@@ -224,6 +232,14 @@ class _Growing:
         elif event.key in ("searching", "loading"):
             self.status = self._strings[f"status_{event.key}"]
         return event.key != "thinking"
+
+
+def follow(services: Services, book_id: str, question: str, event: Evidence) -> None:
+    """Tell a map's window that follows which passages were found."""
+    try:
+        write_followed(services.settings.home, answer_of(book_id, question, event.passages))
+    except NovelscopeError as wrong:
+        _log.warning("a window that follows is not told: %s", wrong)
 
 
 def first_book(services: Services) -> Any:

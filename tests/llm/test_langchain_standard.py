@@ -55,4 +55,4 @@ class TestTheChatModelOverSmolLM(TextOnly, ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self):
-        return {"backend": self.backend, "temperature": 0, "max_tokens": 24}
+        return {"backend": self.backend, "temperature": 0, "max_tokens": 8}
