@@ -12,6 +12,7 @@ from core.data.scenes import NOISE
 __all__ = ["cluster", "smallest_cluster"]
 
 FEWEST, SHARE = 6, 100
+MOST_IN_ONE = 2 / 3
 NEAR, MOST_OF_NEAR = 15, 6
 
 
@@ -23,8 +24,9 @@ def smallest_cluster(count: int) -> int:
 def cluster(space: NDArray[np.float32], smallest: int | None = None) -> NDArray[np.int32]:
     """The number of each passage's cluster, the largest first, or ``NOISE``.
 
-    The leaves of HDBSCAN's tree are taken: its usual choice, by excess of mass, made one cluster of nearly a whole
-    novel. A passage between them joins the cluster that holds 6 of its 15 nearest, and most of those that any holds.
+    HDBSCAN's usual choice from its tree, by excess of mass, is taken unless the tree's leaves leave fewer passages out,
+    or it makes one cluster of most of the book, as happens to novels of one tone. A passage between clusters then
+    joins the one that holds 6 of its 15 nearest, and more of them than any other.
 
     Args:
         space: (n, d), where near means alike.
@@ -42,8 +44,14 @@ def cluster(space: NDArray[np.float32], smallest: int | None = None) -> NDArray[
     from sklearn.cluster import HDBSCAN
 
     wide = space.astype(np.float64)
-    maker = HDBSCAN(min_cluster_size=max(2, smallest), min_samples=3, cluster_selection_method="leaf", copy=True)
-    found = _joined(wide, maker.fit_predict(wide))
+
+    def chosen(method: str) -> NDArray[np.int64]:
+        maker = HDBSCAN(min_cluster_size=max(2, smallest), min_samples=3, cluster_selection_method=method, copy=True)
+        return np.asarray(maker.fit_predict(wide), np.int64)
+
+    by_mass, leaves = chosen("eom"), chosen("leaf")
+    is_one_mass = np.bincount(by_mass[by_mass >= 0], minlength=1).max() > MOST_IN_ONE * count
+    found = _joined(wide, leaves if is_one_mass or (by_mass < 0).sum() > (leaves < 0).sum() else by_mass)
     numbers, first, sizes = np.unique(found[found >= 0], return_index=True, return_counts=True)
     # Of equal sizes the one that the reader meets first.
     for rank, place in enumerate(np.lexsort((first, -sizes))):

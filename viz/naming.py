@@ -16,8 +16,8 @@ __all__ = ["name_clusters"]
 
 WORDS_KEPT = 8
 FEWEST_PASSAGES, LEAST_SHARE = 3, 0.04
-TOO_COMMON = 0.3
-"""Words in more of all passages than this tell none of them apart."""
+LEAST_LIFT = 1.6
+"""A word that is hardly more frequent in a cluster than in the whole book tells nothing of it."""
 
 
 def name_clusters(
@@ -53,7 +53,7 @@ def name_clusters(
         scores = {
             word: count / sizes[number] * math.log(1 + mean_words / everywhere[word])
             for word, count in counts[number].items()
-            if count >= least and (everywhere[word] <= TOO_COMMON * total or len(sizes) < 2)
+            if count >= least and (len(sizes) < 2 or count * total >= LEAST_LIFT * everywhere[word] * sizes[number])
         }
         best = sorted(scores, key=lambda word: (-scores[word], word))
         kept = _unlike(best)
