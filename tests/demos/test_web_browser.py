@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
+from core.data.scenes import Scene
 from core.llm.backends.scripted import ScriptedBackend
+from core.retrieval.indexing import embed_missing
 from tests.demos.web_server import ScriptedServices, served
 from tests.support import make_novel
 
@@ -23,7 +25,7 @@ pytestmark = [
 ]
 FLAGS = [
     "--no-sandbox",
-    "--disable-gpu",
+    "--enable-unsafe-swiftshader",  # WebGL without a GPU
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
@@ -326,3 +328,51 @@ def test_a_reply_is_asked_for_again_and_a_message_is_edited(page, answers):
     expect(chat).to_contain_text("第三答", timeout=15_000)
     expect(chat).not_to_contain_text("第二答")
     assert [[turn.content for turn in prompt] for prompt, _ in backend.calls] == [["你好"], ["你好"], ["改过的问题"]]
+
+
+def test_the_map_is_drawn_lit_by_an_answer_and_a_click_on_a_point_opens_the_book(browser, tmp_path):
+    services = ScriptedServices(tmp_path / "home", ScriptedBackend(ANSWER))
+    services.library.add(make_novel())
+    with services.library.vector_store("a test") as store:
+        embed_missing(services.library, store)
+    with served(services) as address:
+        context = browser.new_context(locale="zh-CN", viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        requested: list[str] = []
+        page.on("request", lambda request: requested.append(request.url))
+        page.goto(address)
+        page.wait_for_selector("#ns-facts .ns-facts")
+        page.fill("#ns-question textarea", "丙字灯藏在哪里？")
+        page.click("#ns-ask")
+        page.wait_for_selector(".ns-usage")
+        page.get_by_role("tab", name="地图").click()
+        page.click("#ns-map-build")
+        page.wait_for_selector(".ns-map-plot canvas", timeout=90_000)
+        traces = page.evaluate("() => document.querySelector('.ns-map-plot').data")
+        shown = sum(len(trace["customdata"]) for trace in traces if trace.get("customdata") and "text" not in trace)
+        lit = next(trace for trace in traces if trace["mode"] == "markers+text")
+        scene = Scene.read(services.library.open(services.library.find("山中记")).map_path)
+        assert shown == len(scene) and lit["text"][0] == "1"
+        page.get_by_role("button", name="按先后").click()
+        page.wait_for_function("() => document.querySelector('.ns-map-plot').data[0].marker.colorscale?.length > 0")
+        # Plotly turns a click on a point into this event; where a point lies on the screen only WebGL knows.
+        row = lit["customdata"][0]
+        click = "(row) => document.querySelector('.ns-map-plot').emit('plotly_click', {points: [{customdata: row}]})"
+        page.evaluate(click, row)
+        marks = page.locator(".ns-sheet mark:visible")
+        expect(marks.first).to_be_in_viewport(timeout=10_000)
+        marked = "".join(marks.all_inner_texts())
+        assert "".join(marked.split()) == "".join(scene.texts[row].split())
+        assert [url for url in requested if not url.startswith((address, "data:", "blob:"))] == []
+        page.keyboard.press("Escape")
+        page.get_by_role("tab", name="读书问答").click()
+        page.locator("#ns-bookmark input[type=number]").fill("2")
+        page.keyboard.press("Tab")
+        expect(page.locator("#ns-facts")).to_contain_text("只读到", timeout=10_000)
+        page.get_by_role("tab", name="地图").click()
+        page.wait_for_function("() => document.querySelector('.ns-map-plot').data?.length > 0", timeout=20_000)
+        ahead = page.evaluate(
+            "() => document.querySelector('.ns-map-plot').data.flatMap((trace) => trace.hovertemplate ?? []).join()"
+        )
+        assert "乙谷" in ahead and "丙谷" not in ahead
+        context.close()
