@@ -29,7 +29,9 @@ def draw_hover(session: MapSession, row: int, size: tuple[float, float]) -> None
     quiet = (
         imgui.WindowFlags_.no_inputs | imgui.WindowFlags_.no_focus_on_appearing | imgui.WindowFlags_.always_auto_resize
     )
+    imgui.push_style_var(imgui.StyleVar_.window_border_size, 1.0)
     imgui.begin("hover", None, BARE | quiet)
+    imgui.pop_style_var()
     _draw_heading(session, row)
     text = " ".join(session.scene.texts[row].split())
     wrapped(text if len(text) <= HOVER_CHARS else text[:HOVER_CHARS] + "…")
@@ -66,12 +68,12 @@ def draw_card(session: MapSession, size: tuple[float, float]) -> None:
         imgui.get_state_storage().set_int(1, row)
         imgui.set_scroll_y(0.0)
     if place > 0 and scene.chapters[rows[place - 1]] == scene.chapters[row]:
-        faint(session, scene.texts[int(rows[place - 1])].strip(), wrapped=True)
+        faint(session, scene.texts[int(rows[place - 1])].strip(), is_wrapped=True)
         imgui.dummy((0, 4))
     wrapped(scene.texts[row].strip())
     if place < len(rows) - 1 and scene.chapters[rows[place + 1]] == scene.chapters[row]:
         imgui.dummy((0, 4))
-        faint(session, scene.texts[int(rows[place + 1])].strip(), wrapped=True)
+        faint(session, scene.texts[int(rows[place + 1])].strip(), is_wrapped=True)
     imgui.end_child()
     imgui.separator()
     _draw_neighbours(session, row)

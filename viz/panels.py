@@ -81,7 +81,7 @@ class Panels:
         imgui.begin("main", None, BARE)
         imgui.text_unformatted(f"《{facts.title}》" if session.state.language == "zh" else facts.title)
         trust = words["trust_whole"].format(value=f"{facts.trustworthiness:.2f}", method=facts.method.upper())
-        faint(session, trust, wrapped=True)
+        faint(session, trust, is_wrapped=True)
         if self._font_warning:
             imgui.push_style_color(imgui.Col_.text, (0.95, 0.45, 0.3, 1.0))
             wrapped(self._font_warning)
@@ -100,10 +100,10 @@ class Panels:
     def _draw_question(self) -> None:
         session, words = self._session, self._session.words
         if not self._can_ask and not self._is_following:
-            faint(session, words["no_search"], wrapped=True)
+            faint(session, words["no_search"], is_wrapped=True)
             return
         if self._is_following:
-            faint(session, words["following"], wrapped=True)
+            faint(session, words["following"], is_wrapped=True)
         if self._can_ask:
             if self.wants_question:
                 imgui.set_keyboard_focus_here()
@@ -270,7 +270,7 @@ class Panels:
         count = len(session.state.selected)
         imgui.separator()
         if not count:
-            faint(session, words["select_hint"], wrapped=True)
+            faint(session, words["select_hint"], is_wrapped=True)
             return
         imgui.text_unformatted(words["selection"].format(count=count))
         if imgui.button(words["export_csv"]):

@@ -91,6 +91,7 @@ class SearchProcess:
         self._process = None
 
     def _start(self) -> None:
+        self.close()  # what is left of a helper that died
         try:
             process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -55,6 +55,7 @@ class MapSession:
         self._ticked_at: float | None = None
         self._walked = 0.0
         self._pointed: tuple[int | None, float] = (None, 0.0)
+        self._told_of: int | None = None
         self._raw_answer: dict[str, Any] | None = dict(state.answer) if state.answer else None
         if answer and self._raw_answer is None:
             self._raw_answer = answer.to_dict()
@@ -167,7 +168,8 @@ class MapSession:
         """Let time pass; whether the picture changed."""
         passed = 0.0 if self._ticked_at is None else min(0.25, max(0.0, now_s - self._ticked_at))
         self._ticked_at = now_s
-        before = (self.state, self.hovered(now_s))
+        before = (self.state, self._told_of)
+        self._told_of = self.hovered(now_s)
         if self.is_rotating:
             self._look(self.state.camera.orbited(TURN_DEG_PER_S * passed, 0.0))
         if self._flight is not None:
@@ -181,7 +183,7 @@ class MapSession:
                 self._flight = None
         if self.is_playing:
             self._walk(passed)
-        return before != (self.state, self.hovered(now_s))
+        return before != (self.state, self._told_of)
 
     def _walk(self, passed_s: float) -> None:
         self._walked += passed_s * self.passages_per_s

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from imgui_bundle import imgui
 
 from core.data.palette import RGB
+from viz.folding import fold
 from viz.session import MapSession
 
 __all__ = ["BARE", "FIXED", "MARGIN", "apply_theme", "faint", "literal", "swatch", "wrapped"]
@@ -45,20 +47,20 @@ def apply_theme(theme: str) -> None:
 
 def wrapped(text: str) -> None:
     """Text broken at the panel's edge; a per cent sign in a book is no format."""
-    imgui.push_text_wrap_pos(0.0)
-    imgui.text_unformatted(text)
-    imgui.pop_text_wrap_pos()
+    imgui.push_style_var(imgui.StyleVar_.item_spacing, (8.0, 3.0))
+    for line in fold(text, imgui.get_content_region_avail().x, _width_of):
+        imgui.text_unformatted(line)
+    imgui.pop_style_var()
 
 
-def faint(session: MapSession, text: str, *, wrapped: bool = False) -> None:
+def faint(session: MapSession, text: str, *, is_wrapped: bool = False) -> None:
     """Text that stands back."""
     red, green, blue = session.drawing.theme.faint_text
     imgui.push_style_color(imgui.Col_.text, (red / 255, green / 255, blue / 255, 1.0))
-    if wrapped:
-        imgui.push_text_wrap_pos(0.0)
-    imgui.text_unformatted(text)
-    if wrapped:
-        imgui.pop_text_wrap_pos()
+    if is_wrapped:
+        wrapped(text)
+    else:
+        imgui.text_unformatted(text)
     imgui.pop_style_color()
 
 
@@ -69,6 +71,12 @@ def swatch(colour: RGB, opacity: float) -> None:
     packed = imgui.get_color_u32((colour[0] / 255, colour[1] / 255, colour[2] / 255, opacity))
     imgui.get_window_draw_list().add_circle_filled((corner.x + side / 2, corner.y + side / 2), side * 0.32, packed)
     imgui.dummy((side, side))
+
+
+@cache
+def _width_of(char: str) -> float:
+    """Of one character; the window has one font in one size."""
+    return float(imgui.calc_text_size(char).x)
 
 
 def literal(text: str) -> str:

@@ -110,7 +110,9 @@ class _Window:
                 self._hear()
                 now = glfw.get_time()
                 if self._session.tick(now):
-                    self._frames_due = max(self._frames_due, 1)
+                    # A card needs some frames to find its size; what moves gets its next frame anyway.
+                    is_calm = not (self._session.is_moving or self._session.is_playing)
+                    self._frames_due = max(self._frames_due, SETTLING_FRAMES if is_calm else 1)
                 self._update_hover(now)
                 if self._drawn_moving and now - self._moved_at >= STILL_S and not self._session.is_moving:
                     self._frames_due = max(self._frames_due, 1)

@@ -15,11 +15,11 @@ __all__ = ["CIVIDIS", "CLASS_COLOURS", "RGB", "VIRIDIS", "class_colour", "ramp",
 
 RGB = tuple[int, int, int]
 
-# Okabe and Ito (2008), black replaced and one tone added; the light theme's yellow is darker, to stand out from paper.
+# Okabe and Ito (2008), black replaced and one tone added; the yellow of the light theme is greener, to differ from its orange.
 CLASS_COLOURS: dict[str, tuple[RGB, ...]] = {
     "dark": ((86, 180, 233), (230, 159, 0), (0, 158, 115), (213, 94, 0), (204, 121, 167), (240, 228, 66),
              (64, 110, 200), (190, 190, 200)),
-    "light": ((0, 114, 178), (222, 143, 5), (0, 140, 102), (200, 80, 0), (196, 104, 158), (196, 176, 20),
+    "light": ((0, 114, 178), (222, 143, 5), (0, 140, 102), (200, 80, 0), (196, 104, 158), (222, 214, 40),
               (70, 170, 225), (70, 70, 78)),
 }  # fmt: skip
 """Of kinds without an order, by theme, the most frequent first."""
