@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import answers, chatglm2, cuda, engine, library, perplexity, streaming
+from benchmarks import answers, chatglm2, cuda, engine, library, perplexity, streaming, viewer
 
 __all__ = ["BENCHMARKS", "main"]
 
@@ -36,6 +36,9 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "summary": streaming.summary,
     "citations": answers.citations,
     "refusals": answers.refusals,
+    "map-frames": viewer.frames,
+    "map-cold": viewer.cold_pictures,
+    "map-build": viewer.building,
 }
 
 
