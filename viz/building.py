@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from core.data.passages import PassageTable
 from core.data.scenes import NOISE, ClusterFacts, Scene, SceneFacts
+from viz.aside import words_aside
 from viz.clusters import cluster, smallest_cluster
 from viz.naming import name_clusters
 from viz.nearest import nearest, trust_of, unit_rows
 from viz.projection import Progress, ProjectionSettings, project
-from viz.vocabulary import telling_words
 
 __all__ = ["BuildSettings", "build_scene"]
 
@@ -44,14 +44,14 @@ def build_scene(
     """
     count = len(passages)
     vectors = unit_rows(passages.vectors)
-    placed = project(_without_common_part(vectors), settings.projection, on_progress)
-    on_progress("clusters", 0, 1)
-    clusters = cluster(placed.space, settings.smallest_cluster)
-    on_progress("names", 0, 1)
-    named: tuple[ClusterFacts, ...] = ()
-    if (clusters != NOISE).any():
-        words = telling_words(passages.texts, passages.language)
-        named = name_clusters(clusters.tolist(), passages.chapters.tolist(), words)
+    with words_aside(passages.texts, passages.language) as words:
+        placed = project(_without_common_part(vectors), settings.projection, on_progress)
+        on_progress("clusters", 0, 1)
+        clusters = cluster(placed.space, settings.smallest_cluster)
+        on_progress("names", 0, 1)
+        named: tuple[ClusterFacts, ...] = ()
+        if (clusters != NOISE).any():
+            named = name_clusters(clusters.tolist(), passages.chapters.tolist(), words())
     neighbours, similarities = _neighbours(vectors, settings.neighbours_kept, on_progress)
     trust_k = min(TRUST_K, (count - 1) // 2)
     trust = trust_of(vectors, placed.points, trust_k, lambda done, total: on_progress("trust", done, total))
