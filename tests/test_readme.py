@@ -46,9 +46,10 @@ def test_the_commands_run_in_their_order(folder):
     }
     # Embedding the novella takes a minute of a core, and no command here waits for it.
     program = "import sys, demos.indexer as i; i.spawn_worker = lambda *a, **k: None; import demos.cli as c; "
-    assert {"add", "ask", "search", "web"} <= {arguments[1] for arguments in commands("novelscope")}
+    assert {"add", "ask", "search", "web", "map"} <= {arguments[1] for arguments in commands("novelscope")}
     for _, *arguments in commands("novelscope"):
-        arguments = [*arguments, "--help"] if arguments[0] == "web" else arguments
+        # The page does not end by itself, and a map needs vectors: both have tests of their own.
+        arguments = [*arguments, "--help"] if arguments[0] in ("web", "map") else arguments
         ran = subprocess.run(
             [sys.executable, "-c", f"{program}sys.exit(c.main(sys.argv[1:]))", *arguments],
             cwd=folder,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-VERBS = ("window", "build", "render", "turntable", "pick", "project", "info")
+VERBS = ("window", "build", "render", "turntable", "pick", "project", "info", "driver")
 INTERRUPTED = 130
 REWRITE_EVERY_S, LINE_EVERY_S = 0.2, 2.0
 
@@ -106,6 +106,8 @@ def _parser() -> argparse.ArgumentParser:
 
     info = verb("info", "what a map holds")
     info.add_argument("--json", action="store_true", help="print it as one JSON object")
+
+    verbs.add_parser("driver", help="which OpenGL draws here, without a screen", description="which OpenGL draws here")
     return parser
 
 
@@ -239,6 +241,14 @@ def _info(args: argparse.Namespace) -> int:
         _print_json(facts)
     else:
         _print_facts(facts)
+    return 0
+
+
+def _driver(args: argparse.Namespace) -> int:
+    from viz.context import open_headless
+
+    context = open_headless()
+    print(f"{context.info['GL_RENDERER']}, OpenGL {context.version_code // 100}.{context.version_code % 100 // 10}")
     return 0
 
 

@@ -15,7 +15,7 @@ __all__ = ["CIVIDIS", "CLASS_COLOURS", "RGB", "VIRIDIS", "class_colour", "ramp",
 
 RGB = tuple[int, int, int]
 
-# Okabe and Ito (2008), black replaced and one tone added; the yellow of the light theme is greener, to differ from its orange.
+# Okabe and Ito (2008), black replaced, one tone added; the light theme's yellow is greener, to differ from its orange.
 CLASS_COLOURS: dict[str, tuple[RGB, ...]] = {
     "dark": ((86, 180, 233), (230, 159, 0), (0, 158, 115), (213, 94, 0), (204, 121, 167), (240, 228, 66),
              (64, 110, 200), (190, 190, 200)),

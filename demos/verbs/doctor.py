@@ -46,7 +46,14 @@ PACKAGES = (
     ("selectolax", "selectolax", ""),
     ("gradio", "gradio", "the page"),
     ("langchain_openai", "langchain-openai", "openai: models"),
-    ("moderngl", "moderngl", "the map"),
+    ("plotly", "plotly", "the map on the page"),
+    ("umap", "umap-learn", "making a map"),
+    ("sklearn", "scikit-learn", "making a map"),
+    ("jieba", "jieba", "naming the clusters of a map"),
+    ("moderngl", "moderngl", "drawing a map"),
+    ("pyglm", "PyGLM", "drawing a map"),
+    ("glfw", "glfw", "the map's window"),
+    ("imgui_bundle", "imgui-bundle", "the map's window"),
 )
 LEAST_FREE_BYTES = 500 * 2**20
 PROBE_TIMEOUT_S, ANSWER_TIMEOUT_S = 120, 3
@@ -98,6 +105,7 @@ def examine(settings: Settings) -> Iterator[Check]:
         _locks,
         _books,
         _index,
+        _graphics,
         _programs,
     )
     for group in groups:
@@ -282,6 +290,25 @@ def _programs(settings: Settings) -> Iterator[Check]:
     found = fonts.splitlines()[0] if fonts.strip() else ""
     cure = "" if found else "apt-get install fonts-noto-cjk"
     yield Check("chinese font", bool(found), found or "not found, the map's labels need one", cure, is_needed=False)
+
+
+def _graphics(settings: Settings) -> Iterator[Check]:
+    from demos.mapping import ROOT, viewer_command
+
+    if importlib.util.find_spec("moderngl") is None:
+        return  # the packages' list has said so
+    try:
+        done = subprocess.run(
+            viewer_command("driver"), cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        )
+    except subprocess.TimeoutExpired:
+        done = subprocess.CompletedProcess([], 1, "", "no answer in 60 s")
+    if done.returncode == 0:
+        yield Check("opengl", True, done.stdout.strip())
+        return
+    last = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1].removeprefix("novelscope: ")
+    cure = "apt-get install libegl1 libgl1 libgl1-mesa-dri"
+    yield Check("opengl", False, f"{last.partition(';')[0]}, drawing a map needs one", cure, is_needed=False)
 
 
 def _trouble_with(url: str) -> str:
