@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -168,21 +169,40 @@ class Summariser:
         return (yield from writer.write(task, where, "\n".join(parts), is_final=True))
 
     def _listed(self, writer: Writer, told: Sequence[_Job], where: str, task: Task) -> Generator[Event, None, str]:
-        parts, written = [job.summary for job in told], ""
+        parts = [job.summary for job in told]
         if writer.fits(task, where, parts):
             yield Status("writing", (("parts", len(parts)),))
-            written = yield from writer.write(task, where, "\n".join(parts), is_final=True)
+            # Held back until all of it is there: only then can one tell whether it is worth showing.
+            written = yield from _held_back(writer.write(task, where, "\n".join(parts), is_final=True))
             if is_sound(written, "\n".join(parts)):
+                yield from _shown_now(writer, written)
                 return written
-        listing = ("\n\n" if written else "") + "\n".join(_line(job, writer.language) for job in told)
         yield Status("listing", (("parts", len(parts)),))
-        yield Token(listing)
-        return written + listing
+        listing = "\n".join(_line(job, writer.language) for job in told)
+        yield from _shown_now(writer, listing)
+        writer.usage.finish_reason = "stop"
+        return listing
 
     def _writer(self, book: BookFolder, request: SummaryRequest) -> Writer:
         model = self._model if isinstance(self._model, BaseChatModel) else self._model()
         person = (request.person or "").strip()
         return Writer(model, book, KeptTexts(book.path), self._settings, person=person)
+
+
+def _held_back(events: Generator[Event, None, str]) -> Generator[Event, None, str]:
+    """The same events, a sign of life in place of each token."""
+    with closing(events):
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                return str(end.value)
+            yield Status("thinking") if isinstance(event, Token) else event
+
+
+def _shown_now(writer: Writer, text: str) -> Generator[Event, None, None]:
+    writer.usage.first_token_s = time.monotonic() - writer.usage.began
+    yield Token(text)
 
 
 def _jobs(book: BookFolder, request: SummaryRequest) -> list[_Job]:

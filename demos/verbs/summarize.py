@@ -66,6 +66,7 @@ class _Summary:
         self._pieces: dict[int, str] = {}
         self._ready: dict[int, str] = {}
         self._text = ""
+        self._is_whole_due = False
         self._usage: UsageReport | None = None
         self.is_stopped = False
 
@@ -104,6 +105,9 @@ class _Summary:
         elif isinstance(event, events.Token) and event.chapter is not None:
             self._grow(event.chapter, event.text)
         elif isinstance(event, events.Token):
+            if self._is_whole_due:
+                self._show("【全文 / the whole】\n")
+                self._is_whole_due = False
             self._text += event.text
             self._show(event.text)
         elif isinstance(event, events.UsageReport):
@@ -131,7 +135,7 @@ class _Summary:
         elif status.key == "joining":
             say(f"合并梗概 / joining summaries: {values['parts']} → {values['into']}")
         elif status.key in ("writing", "listing"):
-            self._show("【全文 / the whole】\n")
+            self._is_whole_due = True
 
     def _grow(self, number: int, piece: str) -> None:
         self._pieces[number] += piece

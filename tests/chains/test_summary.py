@@ -277,6 +277,8 @@ def test_where_a_base_model_writes_nonsense_the_books_own_sentences_stand(librar
             assert sentence in text
         assert summary and summary in final(events)
         assert f"第{number}章" in final(events)
+    shown = "".join(event.text for event in events if isinstance(event, Token) and event.chapter is None)
+    assert shown == final(events) and not (nonsense.strip(" \n。") and nonsense in shown)
     second = Scribe(lambda _: nonsense, is_chat=False)
     assert final(list(summariser(library, second).stream(request_for(library, mode)))) == final(events)
     assert not second.prompts
