@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("interrupted", INTERRUPTED)
     except NovelscopeError as wrong:
         return _fail(" ".join(str(wrong).split()), 1)
+    except ModuleNotFoundError as missing:
+        return _fail(f"{missing.name} is not installed; install it with: pip install 'novelscope[viz]'", 1)
     except OSError as wrong:
         return _fail(f"{wrong.strerror or wrong}: {wrong.filename}" if wrong.filename else str(wrong), 1)
 

@@ -121,6 +121,17 @@ def test_a_hundred_copies_of_one_passage_make_one_place():
     assert (scene.points == 0).all() and (scene.clusters == NOISE).all() and "1 different passages" in reason
 
 
+def test_without_scikit_learn_one_sentence_says_what_to_install_and_no_map_is_left(tmp_path):
+    passages(planted(60)[0]).write(tmp_path / "p.parquet")
+    code = (
+        "import sys; sys.modules['sklearn'] = None; from viz.__main__ import main; "
+        f"sys.exit(main(['build', {str(tmp_path / 'p.parquet')!r}, {str(tmp_path / 'm.parquet')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
+    assert done.returncode == 1 and "novelscope[viz]" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr and not (tmp_path / "m.parquet").exists()
+
+
 def test_without_umap_learn_the_map_is_made_by_pca_and_the_command_says_so(tmp_path):
     passages(planted(60)[0]).write(tmp_path / "p.parquet")
     code = (
