@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["fixed_lists", "matrix", "numbers", "strings"]
+__all__ = ["fixed_lists", "matrix", "numbers", "plain_array", "strings"]
 
 
 def fixed_lists(rows: NDArray[Any]) -> Any:
@@ -42,7 +42,7 @@ def numbers(table: Any, name: str) -> NDArray[Any]:
     if column.null_count:
         raise ValueError(f"column {name!r} has empty places")
     try:
-        return _plain_array(column)
+        return plain_array(column)
     except (TypeError, BufferError) as wrong:
         raise ValueError(f"column {name!r} holds {column.type}, wanted numbers") from wrong
 
@@ -62,12 +62,15 @@ def matrix(table: Any, name: str) -> NDArray[Any]:
     if not is_even or values.null_count:
         raise ValueError(f"column {name!r} is {column.type}, wanted lists of one length in every row")
     try:
-        return _plain_array(values).reshape(len(column), width)
+        return plain_array(values).reshape(len(column), width)
     except (TypeError, BufferError) as wrong:
         raise ValueError(f"column {name!r} is {column.type}, wanted lists of numbers") from wrong
 
 
-def _plain_array(column: Any) -> NDArray[Any]:
-    """The column's numbers. Its own ``to_numpy`` would import pandas, which takes longer than to draw a map."""
+def plain_array(column: Any) -> NDArray[Any]:
+    """The column's numbers, as they lie in memory.
+
+    Its own ``to_numpy`` would import pandas, which takes longer than to draw a map.
+    """
     whole = column.combine_chunks() if hasattr(column, "combine_chunks") else column
     return np.from_dlpack(whole)

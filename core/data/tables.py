@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.data.columns import plain_array
 from core.data.files import replacing
 from core.errors import DamagedBook, LibraryError, NovelscopeError
 
@@ -109,7 +110,7 @@ class EmbeddingTable:
 
         try:
             with path.open("rb") as file:
-                table = parquet.read_table(file)
+                table = parquet.ParquetFile(file).read()
             facts = (table.schema.metadata or {})[METADATA_KEY]
             metadata = json.loads(facts)
             ids = tuple(_whole_column(table, "id", pa).to_pylist())
@@ -119,7 +120,7 @@ class EmbeddingTable:
             values = column.flatten()
             if values.null_count:
                 raise BadTable("column 'vector' has empty places, wanted numbers")
-            vectors = values.to_numpy(zero_copy_only=True).reshape(len(column), column.type.list_size)
+            vectors = plain_array(values).reshape(len(column), column.type.list_size)
             return cls(ids, vectors, metadata)
         except FileNotFoundError as missing:
             raise DamagedBook(f"{path} is missing; rebuild the book's vectors") from missing

@@ -191,9 +191,10 @@ class BookFolder:
         children: list[Chunk] = []
         parents: list[Parent] = []
         try:
-            rows = parquet.read_table(
-                path, columns=["id", "kind", "index", "chapter", "start", "end", "first_child", "last_child"]
-            ).to_pylist()
+            # Not read_table: it loads the module for tables in many files, which takes as long as the search.
+            columns = ["id", "kind", "index", "chapter", "start", "end", "first_child", "last_child"]
+            with parquet.ParquetFile(path) as file:
+                rows = file.read(columns=columns).to_pylist()
             for row in rows:
                 span = Span(row["start"], row["end"])
                 if row["kind"] == "child":

@@ -7,7 +7,9 @@ bookmark. Which row is which chunk is the library's business: rows are in the or
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +33,14 @@ class LexicalIndex:
     @classmethod
     def build(cls, passages: Iterable[str], on_passage: Callable[[int], None] = lambda done: None) -> LexicalIndex:
         """Index passages; ``on_passage`` hears how many are tokenised so far."""
-        import bm25s
-        from bm25s.tokenization import Tokenized
-
+        bm25s = _library()
         vocabulary: dict[str, int] = {}
         rows = []
         for done, passage in enumerate(passages, 1):
             rows.append([vocabulary.setdefault(term, len(vocabulary)) for term in index_terms(passage)])
             on_passage(done)
         bm25 = bm25s.BM25(k1=K1, b=B, method="lucene", backend="numpy")
-        bm25.index(Tokenized(ids=rows, vocab=vocabulary), show_progress=False)
+        bm25.index(bm25s.tokenization.Tokenized(ids=rows, vocab=vocabulary), show_progress=False)
         return cls(bm25)
 
     def save(self, folder: Path) -> None:
@@ -54,8 +54,7 @@ class LexicalIndex:
         Raises:
             DamagedBook: a file is missing or unreadable.
         """
-        import bm25s
-
+        bm25s = _library()
         try:
             return cls(bm25s.BM25.load(str(folder), mmap=True, show_progress=False))
         except (OSError, ValueError, KeyError, TypeError) as wrong:
@@ -97,3 +96,18 @@ class LexicalIndex:
             return np.zeros(self.num_passages, np.float32)
         scores: np.ndarray = self._bm25.get_scores_from_ids(ids)
         return scores
+
+
+@cache
+def _library() -> Any:
+    """bm25s, without the numba that it would load where that is installed: most of a second, for a part not used."""
+    is_loaded = "numba" in sys.modules
+    if not is_loaded:
+        sys.modules["numba"] = None  # type: ignore[assignment]  # makes an import of it fail
+    try:
+        import bm25s
+        import bm25s.tokenization
+    finally:
+        if not is_loaded:
+            del sys.modules["numba"]
+    return bm25s
