@@ -91,7 +91,8 @@ def build_document_tab(
     running: list[Any] = [asked, offered_one]
     choose = MethodType(choose_book, services)
     chosen = [bookmark, facts, offered, turns, talk, evidence, leaf, place]
-    page.load(MethodType(first_book, services), None, book, **quiet).then(choose, book, chosen, **quiet)
+    # A book that is filled in counts as a change, so it is chosen once; twice would take back a bookmark just moved.
+    page.load(MethodType(first_book, services), None, book, **quiet)
     # First the stream is cancelled, then the page changes: a piece that was under way would write over the change,
     # and bring back what lies beyond a bookmark that was moved.
     cancel: dict[str, Any] = {"fn": None, "cancels": running, "queue": False, "api_visibility": "private"}

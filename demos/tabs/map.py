@@ -29,6 +29,7 @@ from demos.wiring import Services
 __all__ = ["build_map_tab", "open_window", "rebuild_map", "show_map"]
 
 FRAME = '<div class="ns-map-frame" hidden><div class="ns-map-bar"></div><div class="ns-map-plot"></div></div>'
+WHY_NO_WINDOW = {"elsewhere": "map_window_elsewhere", "no_display": "map_window_no_display"}
 STAGES = ("neighbours", "umap", "map", "space for clusters", "clusters", "names", "trust")
 
 _log = logging.getLogger("novelscope.web")
@@ -126,7 +127,7 @@ def open_window(services: Services, book_id: str | None, until: float, request: 
     if why_not is None:
         return rendering.notice(strings["map_opened"])
     command = window_command(services, info.id, chapter)
-    return rendering.notice(strings[f"map_window_{why_not}"].format(command=command))
+    return rendering.notice(strings[WHY_NO_WINDOW[why_not]].format(command=command))
 
 
 def _build(

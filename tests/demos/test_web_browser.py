@@ -25,7 +25,8 @@ pytestmark = [
 ]
 FLAGS = [
     "--no-sandbox",
-    "--enable-unsafe-swiftshader",  # WebGL without a GPU
+    "--disable-gpu",
+    "--enable-unsafe-swiftshader",  # WebGL all the same
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",

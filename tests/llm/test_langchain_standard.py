@@ -48,6 +48,7 @@ def smollm(tmp_path_factory):
 
 
 @pytest.mark.model
+@pytest.mark.slow  # minutes on a CPU without bfloat16; the same tests run over a script by default
 class TestTheChatModelOverSmolLM(TextOnly, ChatModelIntegrationTests):
     @pytest.fixture(autouse=True)
     def load(self, smollm):
