@@ -21,12 +21,12 @@ import uvicorn
 from langchain_core.messages import HumanMessage
 
 from benchmarks.library import ROOT, open_library
-from core.chains.events import Status
-from core.chains.streams import as_async, model_events
 from core.chains.summary import Summariser, SummaryRequest
 from core.llm.backend import Finish, Prompt, SamplingSettings, TokenBackend
 from core.llm.chat_model import NovelChatModel
+from core.llm.events import Status
 from core.llm.models import load_chat_model
+from core.llm.streams import as_async, model_events
 from demos.bundled import add_bundled_books
 from demos.server import create_app
 from demos.settings import Settings

@@ -12,10 +12,10 @@ from concurrent.futures import Future, wait
 from contextlib import closing
 from threading import Thread
 
-from core.chains.events import Done, Event, Failed, Stopped, Token
-from core.chains.streams import guarded
 from core.errors import NovelscopeError
 from core.llm.chat_model import NovelChatModel
+from core.llm.events import Done, Event, Failed, Stopped, Token
+from core.llm.streams import guarded
 from demos.wiring import Services
 
 __all__ = ["Loading", "watched", "watched_text"]

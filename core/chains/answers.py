@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from core.chains.events import Citation, CitationFound, Done, Event, Evidence, Failed, Passage, Stopped, UsageReport
 from core.errors import NovelscopeError
+from core.llm.events import Citation, CitationFound, Done, Event, Evidence, Failed, Passage, Stopped, UsageReport
 
 __all__ = ["Answer", "collect"]
 

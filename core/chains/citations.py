@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from core.chains.events import Passage
 from core.data.sentences import sentences
 from core.data.text import Language, Span
+from core.llm.events import Passage
 from core.retrieval.tokens import content_words, strip_question_words
 
 __all__ = ["Aligner", "Support", "supported_share"]

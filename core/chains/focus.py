@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from core.chains.citations import supported_share
-from core.chains.events import Passage
 from core.data.sentences import sentences
 from core.data.text import Span
+from core.llm.events import Passage
 from core.retrieval.book_folder import BookFolder
 
 __all__ = ["focus_passages"]

@@ -14,9 +14,9 @@ from typing import Any
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.prompts import BasePromptTemplate, PromptTemplate
 
-from core.chains.events import Event, Failed, Token
-from core.chains.streams import as_async, model_events
 from core.errors import ModelError, SettingsError
+from core.llm.events import Event, Failed, Token
+from core.llm.streams import as_async, model_events
 
 __all__ = ["PromptChain"]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.chains.events import Passage
 from core.data.dialogues import Turn
 from core.data.text import Language
+from core.llm.events import Passage
 
 __all__ = ["COMPLETION_STOPS", "answer_dialogue", "answer_prompt", "language_of"]
 

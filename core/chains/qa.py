@@ -20,7 +20,15 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
 
 from core.chains.citations import Aligner, Support
-from core.chains.events import (
+from core.chains.focus import focus_passages
+from core.chains.followup import standalone_question
+from core.chains.prompts import COMPLETION_STOPS, answer_dialogue, answer_prompt, language_of
+from core.chains.relevance import is_answerable
+from core.data.dialogues import Turn
+from core.data.sentences import sentences
+from core.data.text import Span
+from core.errors import PromptTooLong, SettingsError
+from core.llm.events import (
     Citation,
     CitationFound,
     Done,
@@ -31,15 +39,7 @@ from core.chains.events import (
     Token,
     UsageReport,
 )
-from core.chains.focus import focus_passages
-from core.chains.followup import standalone_question
-from core.chains.prompts import COMPLETION_STOPS, answer_dialogue, answer_prompt, language_of
-from core.chains.relevance import is_answerable
-from core.chains.streams import guarded
-from core.data.dialogues import Turn
-from core.data.sentences import sentences
-from core.data.text import Span
-from core.errors import PromptTooLong, SettingsError
+from core.llm.streams import guarded
 from core.retrieval.book_folder import BookFolder
 from core.retrieval.library import Library
 from core.retrieval.results import SearchResult

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from contextlib import closing
 
-from core.chains.events import CitationFound, Done, Event, Evidence, Status, Token
 from core.errors import ModelError
+from core.llm.events import CitationFound, Done, Event, Evidence, Status, Token
 
 __all__ = ["unsaid"]
 

@@ -20,15 +20,15 @@ from typing import Literal
 from langchain_core.language_models.chat_models import BaseChatModel
 
 from core.chains.digest import lines_about
-from core.chains.events import Done, Event, Status, Token, UsageReport
 from core.chains.kept_texts import KeptTexts
 from core.chains.parallel import interleave
 from core.chains.soundness import is_sound
-from core.chains.streams import guarded
 from core.chains.summary_prompts import Task
 from core.chains.summary_writer import SummarySettings, Writer
 from core.data.text import Chapter, Language
 from core.errors import SettingsError
+from core.llm.events import Done, Event, Status, Token, UsageReport
+from core.llm.streams import guarded
 from core.retrieval.book_folder import BookFolder
 from core.retrieval.library import Library
 

@@ -18,13 +18,13 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from core.chains.digest import pieces_of, telling_sentences
-from core.chains.events import Event, Status, Token
 from core.chains.kept_texts import KeptTexts, key_of
 from core.chains.soundness import is_sound
 from core.chains.summary_prompts import COMPLETION_STOPS, Task, completion, dialogue
 from core.data.sentences import sentences
 from core.data.text import Chapter, Span
 from core.errors import ModelError, PromptTooLong, SettingsError
+from core.llm.events import Event, Status, Token
 from core.retrieval.book_folder import BookFolder
 
 __all__ = ["SummarySettings", "Usage", "Writer"]

@@ -1,4 +1,4 @@
-"""The events of a stream as JSON schemas, for the OpenAPI page: ``core.chains.events`` is what makes them.
+"""The events of a stream as JSON schemas, for the OpenAPI page: ``core.llm.events`` is what makes them.
 
 ``tests/demos/test_api_streams.py`` holds every event that is sent against these.
 """

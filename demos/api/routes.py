@@ -16,12 +16,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from langchain_core.messages import convert_to_messages
 
-from core.chains.events import Event, Status
 from core.chains.qa import Question
-from core.chains.streams import model_events
 from core.chains.summary import SummaryRequest
 from core.data.dialogues import Turn
 from core.errors import UnknownModel
+from core.llm.events import Event, Status
+from core.llm.streams import model_events
 from demos.answering import watched
 from demos.api.bodies import AskBody, ChatBody, SummarizeBody
 from demos.api.event_models import AnyEvent, Problem, event_schema

@@ -18,10 +18,10 @@ from typing import TypeAlias
 
 from fastapi.sse import ServerSentEvent
 
-from core.chains.events import TERMINAL, Event, Status, Token
 from core.chains.resuming import unsaid
-from core.chains.streams import as_async, guarded
 from core.errors import NovelscopeError
+from core.llm.events import TERMINAL, Event, Status, Token
+from core.llm.streams import as_async, guarded
 
 __all__ = ["StreamGone", "Streams", "TooManyStreams"]
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import gradio as gr
 
-from core.chains.events import CitationFound, Done, Event, Evidence, Failed, Status, Token, UsageReport
 from core.chains.focus import focus_passages
 from core.chains.qa import Question
 from core.data.dialogues import Turn
 from core.errors import NovelscopeError
+from core.llm.events import CitationFound, Done, Event, Evidence, Failed, Status, Token, UsageReport
 from demos import rendering
 from demos.answering import watched
 from demos.bundled import examples_of

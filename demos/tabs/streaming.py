@@ -17,12 +17,12 @@ from typing import Any
 import gradio as gr
 from langchain_core.messages import HumanMessage
 
-from core.chains.events import CitationFound, Done, Event, Evidence, Failed, Status, Stopped, Token, UsageReport, to_sse
 from core.chains.parallel import interleave
 from core.chains.qa import Question
-from core.chains.streams import model_events
 from core.chains.summary import SummaryRequest
 from core.errors import NovelscopeError
+from core.llm.events import CitationFound, Done, Event, Evidence, Failed, Status, Stopped, Token, UsageReport, to_sse
+from core.llm.streams import model_events
 from demos import rendering
 from demos.answering import watched
 from demos.translations import strings_for

@@ -15,9 +15,9 @@ from typing import Any
 
 import gradio as gr
 
-from core.chains.events import Done, Event, Failed, Status, Stopped, Token
 from core.chains.summary import SummaryRequest
 from core.errors import NovelscopeError
+from core.llm.events import Done, Event, Failed, Status, Stopped, Token
 from demos import rendering
 from demos.answering import watched
 from demos.spans import chapters_from

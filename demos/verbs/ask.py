@@ -10,7 +10,7 @@ from demos.verbs.common import MODEL_HELP, add_question, one_line, open_services
 from demos.verbs.search import say_coverage
 
 if TYPE_CHECKING:
-    from core.chains.events import Citation, Event, Evidence, UsageReport
+    from core.llm.events import Citation, Event, Evidence, UsageReport
 
 __all__ = ["add_arguments", "run"]
 

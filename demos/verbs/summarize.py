@@ -12,7 +12,7 @@ from demos.spans import chapters_from
 from demos.verbs.common import MODEL_HELP, add_book, at_least_one, open_services, print_json, say, text_argument
 
 if TYPE_CHECKING:
-    from core.chains.events import Event, Status, UsageReport
+    from core.llm.events import Event, Status, UsageReport
 
 __all__ = ["add_arguments", "run"]
 

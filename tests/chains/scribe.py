@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Iterator
 
-from core.chains.events import Done, Status
 from core.chains.summary import Summariser, SummaryRequest, SummarySettings
 from core.data.text import Chapter, Novel, Span
 from core.errors import ModelError, PromptTooLong
 from core.llm.backend import Finish
 from core.llm.chat_model import NovelChatModel
+from core.llm.events import Done, Status
 from core.retrieval.book_folder import text_id
 from core.retrieval.library import Library, LibrarySettings
 from tests.support import HashedEmbedder, make_novel

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.chains.citations import Aligner, supported_share
-from core.chains.events import Passage
 from core.data.text import Span
+from core.llm.events import Passage
 
 TEXT = (
     "太守道：“此剑长三尺六寸，乃先帝所赐，名唤寒霜。”说罢交与韩信阳。\n"

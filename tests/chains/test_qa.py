@@ -9,7 +9,13 @@ from contextlib import closing
 import pytest
 
 from core.chains.answers import collect
-from core.chains.events import (
+from core.chains.followup import standalone_question
+from core.chains.qa import NOT_FOUND, Question, Reader, ReaderSettings
+from core.data.dialogues import Turn
+from core.errors import ModelLoadError
+from core.llm.backends.scripted import ScriptedBackend
+from core.llm.chat_model import NovelChatModel
+from core.llm.events import (
     CitationFound,
     Done,
     Evidence,
@@ -20,12 +26,6 @@ from core.chains.events import (
     UsageReport,
     to_sse,
 )
-from core.chains.followup import standalone_question
-from core.chains.qa import NOT_FOUND, Question, Reader, ReaderSettings
-from core.data.dialogues import Turn
-from core.errors import ModelLoadError
-from core.llm.backends.scripted import ScriptedBackend
-from core.llm.chat_model import NovelChatModel
 from core.retrieval.indexing import embed_missing
 from core.retrieval.library import Library, LibrarySettings
 from tests.support import HashedEmbedder, make_novel

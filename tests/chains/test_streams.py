@@ -9,12 +9,12 @@ from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.prompts import ChatPromptTemplate
 
-from core.chains.events import TERMINAL, Done, Failed, Status, Stopped, Token
 from core.chains.prompt_chain import PromptChain
-from core.chains.streams import as_async, guarded
 from core.errors import ModelError, SettingsError
 from core.llm.backends.scripted import ScriptedBackend
 from core.llm.chat_model import NovelChatModel
+from core.llm.events import TERMINAL, Done, Failed, Status, Stopped, Token
+from core.llm.streams import as_async, guarded
 
 ANSWER = "赵云字子龙，常山真定人。"
 

@@ -7,10 +7,10 @@ import pytest
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 
-from core.chains.events import TERMINAL, Done, Failed, Status, Token, UsageReport
 from core.chains.summary import Summariser, SummaryRequest, SummarySettings
 from core.errors import SettingsError
 from core.llm.chat_model import NovelChatModel
+from core.llm.events import TERMINAL, Done, Failed, Status, Token, UsageReport
 from core.retrieval.library import Library
 from tests.chains.scribe import CHAPTER, Scribe, final, library_of, novel_of, ready, request_for, retold, summariser
 from tests.support import make_novel

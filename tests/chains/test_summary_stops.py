@@ -14,11 +14,11 @@ from contextlib import aclosing, closing
 
 import pytest
 
-from core.chains.events import TERMINAL, Done, Failed, Stopped
 from core.chains.kept_texts import FILE
-from core.chains.streams import as_async
 from core.chains.summary import SummaryRequest
 from core.data.reading import read_novel
+from core.llm.events import TERMINAL, Done, Failed, Stopped
+from core.llm.streams import as_async
 from core.retrieval.library import Library
 from tests.chains.scribe import Scribe, final, library_of, ready, request_for, summariser
 from tests.support import ROOT

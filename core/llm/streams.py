@@ -17,8 +17,8 @@ from typing import Any
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
-from core.chains.events import TERMINAL, Done, Event, Failed, Status, Stopped, Token, UsageReport
 from core.errors import NovelscopeError
+from core.llm.events import TERMINAL, Done, Event, Failed, Status, Stopped, Token, UsageReport
 from core.llm.stepping import step_async
 
 __all__ = ["as_async", "guarded", "model_events"]
