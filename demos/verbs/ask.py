@@ -69,8 +69,8 @@ class _Answer:
                 print("……（已停止 / stopped）" if self.is_stopped else "", flush=True)
 
     def _hear(self, event: Event) -> None:
-        from core.chains import events
         from core.errors import NovelscopeError
+        from core.llm import events
 
         if isinstance(event, events.Evidence):
             _say_evidence(event)

@@ -97,8 +97,8 @@ class _Summary:
         return result | ({"stopped": True} if self.is_stopped else {})
 
     def _hear(self, event: Event) -> None:
-        from core.chains import events
         from core.errors import NovelscopeError
+        from core.llm import events
 
         if isinstance(event, events.Status):
             self._heed(event)
