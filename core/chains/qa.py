@@ -39,6 +39,7 @@ from core.llm.events import (
     Token,
     UsageReport,
 )
+from core.llm.loops import is_looping
 from core.llm.streams import guarded
 from core.retrieval.book_folder import BookFolder
 from core.retrieval.library import Library
@@ -53,7 +54,7 @@ UNSUPPORTED = {
 }
 NEAREST = {"zh": "\n书中最相关的原文：{quote}", "en": "\nThe nearest words of the book: {quote}"}
 # Greedy decoding of a small model falls into loops; a mild penalty, and a stop once a run repeats, end them.
-REPETITION_PENALTY, LOOP_REPEATS, LOOP_CHARS = 1.1, 3, range(2, 25)
+REPETITION_PENALTY = 1.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +173,7 @@ class Reader:
                 said.append(text)
                 yield Token(text)
                 yield from map(CitationFound, citer.citations("".join(said), is_whole=False))
-                if _loops("".join(said)):
+                if is_looping("".join(said)):
                     break
         answer = "".join(said).rstrip()
         yield from map(CitationFound, citer.citations(answer, is_whole=True))
@@ -294,8 +295,3 @@ def _messages(turns: Sequence[Turn]) -> list[BaseMessage]:
 def _require_room(prompt_tokens: int, answer_tokens: int, room: int | None) -> None:
     if room is not None and prompt_tokens + answer_tokens > room:
         raise PromptTooLong(prompt_tokens + answer_tokens, room)
-
-
-def _loops(answer: str) -> bool:
-    """Whether the answer ends in the same run of characters several times over."""
-    return any(answer.endswith(answer[-length:] * LOOP_REPEATS) for length in LOOP_CHARS if len(answer) > length * 3)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
@@ -17,19 +18,34 @@ __all__ = ["step_async"]
 T = TypeVar("T")
 
 
-async def step_async(items: Generator[T, None, None], *, name: str = "novelscope-step") -> AsyncGenerator[T, None]:
-    """The same items; closing this, or cancelling the task that reads it, closes the generator after its step."""
+async def step_async(
+    items: Generator[T, None, None],
+    *,
+    name: str = "novelscope-step",
+    batch_s: float = 0.0,
+    worker: ThreadPoolExecutor | None = None,
+) -> AsyncGenerator[T, None]:
+    """The same items; closing this, or cancelling the task that reads it, closes the generator after its step.
+
+    Args:
+        name: of the thread.
+        batch_s: take items for so long before handing them over, where they come faster than threads can take turns;
+            0 hands over each by itself.
+        worker: whose threads take the steps; it must have one for each generator that is driven at the same time. None
+            makes a thread for this one: in the loop's shared pool, requests that wait for the model would hold the
+            threads that the one being served needs for its next token.
+    """
     steps = _Steps(items)
     loop = asyncio.get_running_loop()
-    # A thread of its own: in the loop's shared pool, requests that wait for the model would hold the threads that
-    # the one being served needs for its next token.
-    worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+    own = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name) if worker is None else None
     try:
-        while (taken := await loop.run_in_executor(worker, steps.next)) is not None:
-            yield taken[0]
+        while taken := await loop.run_in_executor(worker or own, steps.take, batch_s):
+            for item in taken:
+                yield item
     finally:
         steps.close()
-        worker.shutdown(wait=False)
+        if own is not None:
+            own.shutdown(wait=False)
 
 
 class _Steps(Generic[T]):
@@ -44,15 +60,20 @@ class _Steps(Generic[T]):
         self._stepping = threading.Lock()
         self._is_abandoned = False
 
-    def next(self) -> tuple[T] | None:
-        """The next item in a tuple; None at the end."""
+    def take(self, batch_s: float) -> list[T]:
+        """The next item, and those that follow within ``batch_s``; empty at the end."""
+        taken: list[T] = []
         try:
             with self._stepping:
-                if self._is_abandoned:
-                    return None
-                for item in self._items:
-                    return (item,)
-                return None
+                until = time.monotonic() + batch_s
+                while not self._is_abandoned:
+                    try:
+                        taken.append(next(self._items))
+                    except StopIteration:
+                        return taken
+                    if time.monotonic() >= until:
+                        return taken
+                return []
         finally:
             if self._is_abandoned:
                 self.close()

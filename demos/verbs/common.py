@@ -26,6 +26,7 @@ __all__ = [
     "one_line",
     "open_services",
     "pad",
+    "port_argument",
     "print_json",
     "readable",
     "say",
@@ -103,6 +104,13 @@ def at_least_one(given: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{given!r} is not a whole number from 1")
     return number
+
+
+def port_argument(given: str) -> int:
+    """An argument that is a port; 0 takes any free one."""
+    if not given.isdigit() or not 0 <= int(given) < 65536:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a port from 0 to 65535")
+    return int(given)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -72,7 +72,8 @@ def test_without_a_verb_the_help_is_printed_and_the_usage_is_wrong(tmp_path):
         ["chat", "--json"],
         ["--json", "web"],
         ["web", "--port", "70000"],
-        ["web", "--api"],
+        ["key"],
+        ["api", "--queue", "0"],
         ["list", "--home"],
     ],
 )

@@ -79,7 +79,7 @@ def open_script(spec: ModelSpec, options: LoadOptions) -> TokenBackend:
     """A script that says one thing to everything."""
     from core.llm.backends.scripted import ScriptedBackend
 
-    return ScriptedBackend(spec.name)
+    return ScriptedBackend(spec.name, serves_many=True)
 
 
 def _open_folder(folder: Path, name: str, options: LoadOptions) -> TokenBackend:

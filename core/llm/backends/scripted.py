@@ -38,6 +38,7 @@ class ScriptedBackend:
         piece_chars: int = 1,
         delay_s: float = 0.0,
         fails_after: int | None = None,
+        serves_many: bool = False,
     ) -> None:
         """Set the answers.
 
@@ -45,6 +46,8 @@ class ScriptedBackend:
             answers: one answer to every prompt, answers to be given in order, or what makes them.
             delay_s: pause before each piece.
             fails_after: raise ``ModelError`` when so many pieces of one answer have been sent.
+            serves_many: answer several prompts at the same time, as a server does, and remember none; else one after
+                another.
         """
         self.name, self.context_tokens, self.is_chat = name, context_tokens, is_chat
         self.calls: list[tuple[Prompt, SamplingSettings]] = []
@@ -52,7 +55,7 @@ class ScriptedBackend:
         self.streams_ended = 0
         self._answers = answers
         self._piece_chars, self._delay_s, self._fails_after = piece_chars, delay_s, fails_after
-        self._lock = threading.Lock()
+        self._lock = None if serves_many else threading.Lock()
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(prompt) if isinstance(prompt, str) else sum(len(turn.content) for turn in prompt)
@@ -60,11 +63,15 @@ class ScriptedBackend:
     def stream(self, prompt: Prompt, sampling: SamplingSettings) -> Iterator[str | Finish]:
         if (prompt_tokens := self.count_tokens(prompt)) >= self.context_tokens:
             raise PromptTooLong(prompt_tokens, self.context_tokens)
-        yield from one_at_a_time(self._lock, lambda: self._speak(prompt, sampling))
+        if self._lock is None:
+            yield from self._speak(prompt, sampling)
+        else:
+            yield from one_at_a_time(self._lock, lambda: self._speak(prompt, sampling))
 
     def _speak(self, prompt: Prompt, sampling: SamplingSettings) -> Iterator[str | Finish]:
         answer = self._answer(prompt)
-        self.calls.append((prompt, sampling))
+        if self._lock is not None:
+            self.calls.append((prompt, sampling))
         cutter, said_tokens = StopCutter(sampling.stop), 0
         try:
             for number, start in enumerate(range(0, len(answer), self._piece_chars)):

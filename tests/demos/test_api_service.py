@@ -1,0 +1,509 @@
+"""The character service over HTTP: a real server on loopback, real sockets, and a model that says what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from contextlib import closing
+
+import httpx
+import jwt
+import pytest
+
+from core.llm.backends.scripted import ScriptedBackend
+from demos.api import event_stream
+from demos.api.answer_models import ModelList, V3Refusal, V3Success, V4Completion, V4Refusal, V4TaskState
+from demos.api.faults import ApiFault
+from demos.api.gate import Gate
+from demos.api.service import ApiSettings
+from tests.demos.api_server import META, api_served, events_of, signed
+
+ANSWER = "你好呀！\n我是苏梦远。 Nice to meet you."
+ASKED = [{"role": "user", "content": "你好"}]
+V3 = {"prompt": ASKED, "meta": META}
+V4 = {"model": "charglm-3", "messages": ASKED}
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    with api_served(tmp_path_factory.mktemp("api"), ScriptedBackend(ANSWER)) as served:
+        yield served
+
+
+@pytest.fixture
+def slow(tmp_path):
+    with api_served(tmp_path, ScriptedBackend("慢" * 400, delay_s=0.01), ApiSettings(queue=2)) as served:
+        yield served
+
+
+def v3(api, way="invoke", body=V3, **headers):
+    return httpx.post(api.v3(way), json=body, headers={**api.bearer, **headers}, timeout=30)
+
+
+def v4(api, body=V4, **headers):
+    return httpx.post(api.v4, json=body, headers={**api.bearer, **headers}, timeout=30)
+
+
+def wait_for(condition, what, seconds=15):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+# Who calls ----------------------------------------------------------------------------------------------------------
+
+
+def test_four_spellings_of_an_authorization_are_taken_on_both_generations(api):
+    token = signed(api.key)
+    for spelling in (token, f"Bearer {token}", f"bearer  {api.key}", api.key):
+        assert v3(api, Authorization=spelling).json()["success"] is True
+        assert v4(api, Authorization=spelling).status_code == 200
+
+
+def bad_authorizations(api):
+    now = time.time() * 1000
+    key_id, secret = api.key.split(".")
+    other = "x" * 43
+    none = jwt.encode({"api_key": key_id, "exp": now + 60_000}, None, algorithm="none")
+    return {
+        "": "1001",
+        "Bearer": "1002",
+        "Bearer x": "1002",
+        "Bearer a.b.c.d": "1002",
+        "a.b.c": "1002",
+        f"Bearer {key_id}.{other}": "1002",
+        f"Bearer {key_id}.": "1002",
+        f"Bearer {'0' * 32}.{secret}": "1002",
+        none: "1002",
+        none + "x": "1002",
+        signed(api.key, algorithm="HS384"): "1002",
+        signed(api.key, algorithm="HS512"): "1002",
+        signed(f"{key_id}.{other}"): "1004",
+        signed(f"{'0' * 32}.{secret}"): "1004",
+        signed(api.key)[:-4] + "AAAA": "1004",
+        signed(api.key, exp=now - 120_000): "1003",
+        signed(api.key, exp=now / 1000 + 60): "1003",  # seconds are long past, counted in milliseconds
+        signed(api.key, exp=...): "1002",
+        signed(api.key, exp="soon"): "1002",
+        signed(api.key, exp=True): "1002",
+        signed(api.key, api_key=None): "1004",
+        signed(api.key, api_key=["x"]): "1004",
+        f"Bearer {'A' * 10_000}.{secret}": "1002",
+        "Basic dXNlcjpwYXNz": "1002",
+    }
+
+
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
+def test_every_bad_authorization_is_refused_by_its_code_and_tells_nothing(api):
+    for given, code in bad_authorizations(api).items():
+        for url, body in ((api.v4, V4), (api.v3("invoke"), V3), (api.v3("sse-invoke"), V3)):
+            refused = httpx.post(url, json=body, headers={"Authorization": given} if given else {}, timeout=30)
+            told = refused.json()
+            assert refused.status_code == 401, (given, refused.text)
+            assert str(told["error"]["code"] if "error" in told else told["code"]) == code, (given, refused.text)
+            assert api.key.split(".")[1] not in refused.text
+    unknown = v4(api, Authorization=f"{'0' * 32}.{'y' * 43}").json()
+    assert unknown == v4(api, Authorization=f"{api.key.split('.')[0]}.{'y' * 43}").json(), (
+        "id or secret: it is not said"
+    )
+
+
+def test_a_token_without_sign_type_and_with_long_life_is_taken(api):
+    token = signed(api.key, headers={"alg": "HS256"}, exp=time.time() * 1000 + 86_400_000)
+    assert v4(api, Authorization=token).status_code == 200
+
+
+def test_a_revoked_key_is_refused_at_once_and_keys_are_never_stored(api):
+    made = api.service.keys.create("short-lived")
+    assert v4(api, Authorization=made.key).status_code == 200
+    api.service.keys.revoke(made.info.id)
+    assert v4(api, Authorization=made.key).status_code == 401
+    assert v4(api, Authorization=signed(made.key)).status_code == 401
+    folder = api.service._database.path.parent
+    stored = b"".join(path.read_bytes() for path in folder.iterdir())
+    assert made.key.split(".")[1].encode() not in stored and made.info.id.encode() in stored
+    assert all(path.stat().st_mode & 0o077 == 0 for path in folder.glob("*.s*"))
+
+
+def test_without_any_key_only_this_machine_and_no_web_page_is_served(tmp_path):
+    with api_served(tmp_path, ScriptedBackend(ANSWER)) as api:
+        api.service._database.write("DELETE FROM keys")
+        assert httpx.post(api.v4, json=V4).status_code == 200
+        assert httpx.post(api.v4, json=V4, headers={"Host": "evil.example:80"}).status_code == 401
+        assert httpx.post(api.v4, json=V4, headers={"Origin": "https://evil.example"}).status_code == 401
+
+
+# Answers ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_older_interface_answers_in_its_envelope(api):
+    told = v3(api, body={**V3, "request_id": "r-1", "temperature": None, "ref": {"enable": True}}).json()
+    V3Success.model_validate(told)
+    data = told["data"]
+    assert (told["code"], data["request_id"], data["task_status"]) == (200, "r-1", "SUCCESS")
+    assert data["choices"] == [{"role": "assistant", "content": ANSWER}] and isinstance(data["task_id"], str)
+    prompt, sampling = api.backend.calls[-1]
+    assert (sampling.temperature, sampling.top_p) == (0.95, 0.7)
+    assert data["usage"]["prompt_tokens"] == api.backend.count_tokens(prompt)
+    for part in (*META.values(), "你好"):
+        assert any(part in turn.content for turn in prompt), "persona and history reach the model"
+
+
+def test_the_newer_interface_answers_as_openai_does_and_without_a_persona_passes_messages_on(api):
+    messages = [{"role": "system", "content": "说短些。"}, *ASKED]
+    told = v4(
+        api, {**V4, "messages": messages, "stop": "Nice", "seed": 7, "tools": [], "thinking": {"type": "x"}}
+    ).json()
+    V4Completion.model_validate(told)
+    assert told["choices"][0]["message"]["content"] == ANSWER.split("Nice")[0]
+    assert told["choices"][0]["finish_reason"] == "stop" and abs(told["created"] - time.time()) < 60
+    prompt, sampling = api.backend.calls[-1]
+    assert [(turn.role, turn.content) for turn in prompt] == [("system", "说短些。"), ("user", "你好")]
+    assert sampling.seed == 7 and sampling.stop == ("Nice",)
+    assert v4(api, {**V4, "max_tokens": 3}).json()["choices"][0] == {
+        "index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": ANSWER[:3]},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("changed", [{"temperature": 0}, {"temperature": 0.01}, {"do_sample": False}])
+def test_near_greedy_sampling_is_greedy(api, changed):
+    assert v4(api, {**V4, **changed}).status_code == 200
+    assert api.backend.calls[-1][1].temperature == 0
+
+
+def test_a_stream_of_the_older_interface_is_the_whole_answer_in_events(api):
+    response = v3(api, "sse-invoke", {**V3, "request_id": "r-2", "incremental": "true"})
+    assert response.headers["content-type"] == "text/event-stream;charset=UTF-8"
+    events = [event.split("\n") for event in response.text.strip("\n").split("\n\n")]
+    added = [event[2:] for event in events if event[1] == "event:add"]
+    said = ["\n".join(line.removeprefix("data:").removeprefix(" ") for line in lines) for lines in added]
+    assert "".join(said) == ANSWER
+    (last,) = [event for event in events if event[1] != "event:add"]
+    assert last[1:3] == ["event:finish", "data:"]
+    meta = json.loads(last[3].removeprefix("meta:"))
+    assert meta["task_id"] == last[0].removeprefix("id:") and meta["request_id"] == "r-2"
+    assert len({event[0] for event in events}) == 1
+    whole = v3(api, "sse-invoke", {**V3, "incremental": False}).text
+    said = ["\n".join(line[5:] for line in one.split("\n")[2:]) for one in whole.split("\n\n") if "event:add" in one]
+    assert said[-1] == ANSWER and all(ANSWER.startswith(one) for one in said)
+
+
+def test_a_stream_of_the_newer_interface_joins_to_the_whole_answer(api):
+    response = v4(api, {**V4, "stream": True})
+    told = events_of(response.text)
+    assert "".join(one["choices"][0]["delta"]["content"] for one in told) == ANSWER
+    assert response.text.endswith("data: [DONE]\n\n") and "x-request-id" in response.headers
+
+
+def test_models_are_listed_as_openai_lists_them(api):
+    for base in ("/v1", "/api/paas/v4"):
+        listed = httpx.get(f"{api.url}{base}/models", headers=api.bearer).json()
+        ModelList.model_validate(listed)
+        assert {"charglm-3", "charglm-4", "characterglm"} <= {model["id"] for model in listed["data"]}
+    assert httpx.get(f"{api.url}/v1/models/charglm-3", headers=api.bearer).json()["id"] == "charglm-3"
+
+
+# Refusals -----------------------------------------------------------------------------------------------------------
+
+REFUSED = [
+    (b"", 1210), (b"{", 1210), (b"[]", 1210), (b'"x"', 1210), (b"\xff\xfe{", 1210), (b"[" * 100_000, 1210),
+    (b'{"prompt": ' + b"[" * 500 + b"]" * 500 + b"}", 1210), (b"1" * 5000, 1210),
+    ({}, 1213), ({"prompt": None}, 1213), ({"prompt": []}, 1214), ({"prompt": "hi"}, 1214),
+    ({"prompt": [{"role": "robot", "content": "x"}]}, 1214), ({"prompt": [{"role": "user"}]}, 1213),
+    ({"prompt": [{"role": "user", "content": ""}]}, 1214), ({"prompt": [{"role": "user", "content": 5}]}, 1214),
+    ({"prompt": [{"role": "assistant", "content": "x"}]}, 1214), ({"prompt": ASKED * 1001}, 1214),
+    ({"prompt": [{"role": "user", "content": "x" * 500_000}]}, 1261),
+    ({**V3, "meta": {"bot_name": "x"}}, 1213), ({**V3, "meta": {"bot_info": "x"}}, 1213), ({**V3, "meta": 5}, 1214),
+    ({**V3, "meta": {"bot_name": " ", "bot_info": ""}}, 1214),
+    ({**V3, "temperature": 1.5}, 1214), ({**V3, "temperature": -1}, 1214), ({**V3, "temperature": "hot"}, 1214),
+    (b'{"prompt": [{"role": "user", "content": "x"}], "temperature": NaN}', 1214),
+    (b'{"prompt": [{"role": "user", "content": "x"}], "top_p": Infinity}', 1214),
+    ({**V3, "top_p": 0}, 1214), ({**V3, "return_type": "xml"}, 1214), ({**V3, "request_id": "x" * 500}, 1214),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "code"), REFUSED)
+def test_a_bad_body_is_refused_with_200_and_a_code_in_the_older_interface(api, body, code):
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    for way in ("invoke", "async-invoke"):
+        refused = httpx.post(api.v3(way), content=data, headers=api.bearer)
+        V3Refusal.model_validate(refused.json())
+        assert (refused.status_code, refused.json()["code"]) == (200, code), refused.text
+    streamed = httpx.post(api.v3("sse-invoke"), content=data, headers=api.bearer)
+    assert streamed.status_code == 200 and streamed.headers["content-type"].startswith("text/event-stream")
+    lines = streamed.text.split("\n")
+    assert lines[1] == "event:error" and json.loads(lines[2].removeprefix("data:"))["code"] == code
+    assert len(streamed.text) < 2000, "nothing of the request is echoed"
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "code"),
+    [
+        ({"model": "no-such"}, 400, "1211"), ({"model": ...}, 400, "1213"), ({"messages": ...}, 400, "1213"),
+        ({"messages": []}, 400, "1214"), ({"messages": [{"role": "system", "content": "x"}]}, 400, "1214"),
+        ({"temperature": 2.5}, 400, "1214"), ({"max_tokens": 0}, 400, "1214"), ({"max_tokens": 1.5}, 400, "1214"),
+        ({"n": 2}, 400, "1214"), ({"stop": [""]}, 400, "1214"), ({"stop": ["x"] * 17}, 400, "1214"),
+        ({"stream": "yes"}, 400, "1214"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "1214"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_bad_body_is_refused_by_a_status_in_the_newer_interface(api, changed, status, code, is_streamed):
+    body = {**V4, "stream": is_streamed, **changed}
+    refused = v4(api, {name: value for name, value in body.items() if value is not ...})
+    V4Refusal.model_validate(refused.json())
+    assert (refused.status_code, refused.json()["error"]["code"]) == (status, code), refused.text
+
+
+def test_a_body_too_large_is_refused_and_its_client_gets_to_read_why(api):
+    large = json.dumps({**V4, "messages": [{"role": "user", "content": "x" * 10_000_000}]}).encode()
+    refused = httpx.post(api.v4, content=large, headers=api.bearer)
+    assert refused.status_code == 413 and refused.json()["error"]["code"] == "1210"
+    chunked = httpx.post(api.v4, content=(b"x" * 100_000 for _ in range(50)), headers=api.bearer)
+    assert chunked.status_code == 413
+    assert httpx.post(api.v3("invoke"), content=large, headers=api.bearer).json()["code"] == 1210
+
+
+def test_what_no_file_can_hold_is_replaced_at_the_door(api):
+    body = b'{"prompt": [{"role": "user", "content": "a\\ud83d\\u0000\\u2028b"}], "request_id": "\\udc00"}'
+    told = httpx.post(api.v3("invoke"), content=body, headers=api.bearer).json()
+    assert told["success"] and told["data"]["request_id"] == "\ufffd"
+    assert "a\ufffd\ufffd\u2028b" in [turn.content for turn in api.backend.calls[-1][0]]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/paas/v4/nothing", 404), ("GET", "/api/paas/v4/chat/completions", 405), ("PUT", "/v1/models", 405),
+        ("POST", "/api/paas/v3/model-api/x/shout", 404), ("GET", "/api/paas/v3/model-api/x/invoke", 405),
+        ("GET", "/api/paas/v4/async-result/%2e%2e%2fx", 404),
+        ("GET", "/v1/%00", 404), ("GET", "/v1/models/%ff%fe", 400),
+    ],
+)  # fmt: skip
+def test_an_unknown_path_or_method_is_told_in_the_form_of_its_interface(api, method, path, status):
+    told = httpx.request(method, api.url + path, headers=api.bearer)
+    assert told.status_code == status, told.text
+    body = told.json()
+    assert body.get("success") is False if "/v3/" in path else "error" in body
+
+
+# Tasks --------------------------------------------------------------------------------------------------------------
+
+
+def finished(api, task_id, key=None):
+    headers = {"Authorization": key or api.key}
+    wait_for(
+        lambda: (
+            httpx.get(api.v3(f"async-invoke/{task_id}", "-"), headers=headers).json()["data"]["task_status"]
+            != "PROCESSING"
+        ),
+        "the task did not end",
+    )
+    return httpx.get(api.v3(f"async-invoke/{task_id}", "-"), headers=headers).json()
+
+
+def test_a_task_is_submitted_polled_and_read_again_by_its_owner_alone(api):
+    submitted = v3(api, "async-invoke", {**V3, "request_id": "mine"}).json()
+    data = submitted["data"]
+    assert data.keys() == {"request_id", "task_id", "task_status"} and data["task_status"] == "PROCESSING"
+    told = finished(api, data["task_id"])
+    assert told["data"]["choices"][0]["content"] == ANSWER and told == finished(api, data["task_id"])
+    newer = httpx.get(f"{api.url}/api/paas/v4/async-result/{data['task_id']}", headers=api.bearer).json()
+    V4TaskState.model_validate(newer)
+    assert newer["task_status"] == "SUCCESS" and newer["choices"][0]["message"]["content"] == ANSWER
+    for task_id in (data["task_id"], "0" * 38):
+        stranger = httpx.get(api.v3(f"async-invoke/{task_id}"), headers={"Authorization": api.other})
+        assert stranger.json() == {"code": 1222, "msg": "任务不存在 / no task has that id", "success": False}
+        refused = httpx.delete(f"{api.url}/api/paas/v4/async-result/{task_id}", headers={"Authorization": api.other})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "1222")
+
+
+def test_a_task_of_the_newer_interface_hides_what_is_not_there_yet(slow):
+    told = httpx.post(f"{slow.url}/api/paas/v4/async/chat/completions", json=V4, headers=slow.bearer).json()
+    assert told.keys() == {"id", "request_id", "model", "task_status"} and told["task_status"] == "PROCESSING"
+
+
+def test_cancelling_a_task_stops_the_model_and_ends_as_a_failure(slow):
+    task_id = v3(slow, "async-invoke").json()["data"]["task_id"]
+    wait_for(lambda: slow.backend.pieces_made > 3, "the task did not begin")
+    told = httpx.delete(slow.v3(f"async-invoke/{task_id}"), headers=slow.bearer).json()
+    assert told["data"]["task_status"] == "FAIL" and "cancelled" in told["data"]["fail_reason"]
+    wait_for(lambda: slow.backend.streams_ended == 1, "the model was not stopped")
+    assert slow.backend.pieces_made < 400
+    assert finished(slow, task_id)["data"]["task_status"] == "FAIL"
+
+
+def test_the_same_idempotency_key_gives_the_first_answer_and_another_call_is_refused(api):
+    asked = len(api.backend.calls)
+    first = v4(api, **{"Idempotency-Key": "k"})
+    again = v4(api, **{"Idempotency-Key": "k"})
+    assert first.json()["choices"] == again.json()["choices"] and again.headers["idempotency-replayed"] == "true"
+    assert len(api.backend.calls) == asked + 1
+    assert (
+        "".join(
+            one["choices"][0]["delta"]["content"]
+            for one in events_of(v4(api, {**V4, "stream": True}, **{"Idempotency-Key": "k"}).text)
+        )
+        == ANSWER
+        and len(api.backend.calls) == asked + 1
+    )
+    assert v4(api, {**V4, "max_tokens": 5}, **{"Idempotency-Key": "k"}).status_code == 409
+    assert v4(api, **{"Idempotency-Key": "k", "Authorization": api.other}).status_code == 200, "keys are an owner's own"
+    tasks = {v3(api, "async-invoke", **{"Idempotency-Key": "t"}).json()["data"]["task_id"] for _ in range(3)}
+    assert len(tasks) == 1
+    assert v3(api, **{"Idempotency-Key": "x" * 300}).json()["code"] == 1214
+
+
+# Load ---------------------------------------------------------------------------------------------------------------
+
+
+def opened_stream(api, body=None, key=None):
+    """A socket that has sent a request for a stream, and has read nothing yet."""
+    data = json.dumps({**V4, "stream": True, **(body or {})}).encode()
+    host, port = api.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=20)
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nAuthorization: {key or api.key}\r\n"
+        f"Content-Length: {len(data)}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + data)
+    return connection
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_a_client_that_leaves_stops_the_model_and_frees_its_place(slow, is_streamed):
+    with closing(opened_stream(slow, {"stream": is_streamed})):
+        wait_for(lambda: slow.backend.pieces_made > 3, "the answer did not begin")
+    wait_for(lambda: slow.backend.streams_ended == 1, "the model was not stopped")
+    assert slow.backend.pieces_made < 200
+    wait_for(lambda: slow.service.answering.gate.running == 0, "the place was not freed")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_queue_is_refused_with_a_time_to_come_back_and_other_keys_are_not(tmp_path, monkeypatch):
+    monkeypatch.setattr("demos.api.service.SCRIPT_SLOTS", 1)
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE_S", 0.2)
+    backend = ScriptedBackend("慢" * 400, delay_s=0.01)
+    with api_served(tmp_path, backend, ApiSettings(queue=2)) as api:
+        streams = [opened_stream(api) for _ in range(3)]
+        wait_for(lambda: api.service.answering.gate.waiting == 2, "two did not wait")
+        for refused, code in ((v4(api), "1302"), (v4(api, {**V4, "stream": True}), "1302")):
+            assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
+            assert refused.json()["error"]["code"] == code
+        assert v3(api).json()["code"] == 1302
+        streams.append(opened_stream(api, key=api.other))
+        wait_for(lambda: api.service.answering.gate.waiting == 3, "another key could not wait")
+        silent = b""
+        while b": keep-alive\n\n" not in silent:
+            silent += streams[1].recv(4096)
+        assert b"data:" not in silent, "it is told that it waits, before the first token"
+        for stream in streams:
+            stream.close()
+        wait_for(lambda: api.service.answering.gate.waiting == api.service.answering.gate.running == 0, "places leaked")
+
+
+def test_twenty_streams_at_once_are_neither_lost_nor_mixed(tmp_path):
+    backend = ScriptedBackend(lambda prompt: f"{prompt[-1].content}。" * 20)
+    with api_served(tmp_path, backend) as api:
+
+        async def one(client, number):
+            body = {**V4, "messages": [{"role": "user", "content": f"第{number}人"}], "stream": True}
+            response = await client.post(api.v4, json=body, headers=api.bearer)
+            return "".join(one["choices"][0]["delta"]["content"] for one in events_of(response.text))
+
+        async def all_of_them():
+            async with httpx.AsyncClient(timeout=60) as client:
+                return await asyncio.gather(*(one(client, number) for number in range(20)))
+
+        assert asyncio.run(all_of_them()) == [f"第{number}人。" * 20 for number in range(20)]
+
+
+def test_one_request_id_is_at_work_once_at_a_time(slow):
+    with closing(opened_stream(slow, {"request_id": "same"})):
+        wait_for(lambda: slow.backend.pieces_made > 1, "the answer did not begin")
+        refused = v4(slow, {**V4, "request_id": "same"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "1231")
+
+
+def test_a_rate_is_kept_for_each_key(tmp_path):
+    with api_served(tmp_path, ScriptedBackend("好"), ApiSettings(rate="3/minute")) as api:
+        assert [v4(api).status_code for _ in range(4)] == [200, 200, 200, 429]
+        refused = v4(api)
+        assert refused.json()["error"]["code"] == "1303" and 1 <= int(refused.headers["retry-after"]) <= 60
+        assert v4(api, Authorization=api.other).status_code == 200
+
+
+async def test_turns_go_round_between_owners_and_first_come_within_one():
+    gate, order = Gate(slots=1, most_waiting=10), []
+
+    async def call(owner, number):
+        async with gate.slot(owner):
+            order.append((owner, number))
+            await asyncio.sleep(0)
+
+    async with gate.slot("x"):
+        waiting = [asyncio.create_task(call("a", number)) for number in range(3)]
+        waiting += [asyncio.create_task(call("b", number)) for number in range(2)]
+        await asyncio.sleep(0)
+        gone = asyncio.create_task(call("a", 9))
+        await asyncio.sleep(0)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+    await asyncio.gather(*waiting)
+    assert order == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2)]
+    assert gate.running == gate.waiting == 0
+    gate.close()
+    with pytest.raises(ApiFault):
+        async with gate.slot("a"):
+            pass
+
+
+# Operations ---------------------------------------------------------------------------------------------------------
+
+
+def test_health_readiness_and_metrics_are_there(api):
+    v4(api)
+    assert httpx.get(f"{api.url}/healthz").json() == {"status": "ok"}
+    assert httpx.get(f"{api.url}/readyz").status_code == 200
+    numbers = httpx.get(f"{api.url}/metrics").text
+    for name in (
+        "queue_length",
+        "completion_tokens_total",
+        "first_token_seconds_bucket",
+        "requests_total",
+        "tasks_open",
+    ):
+        assert f"novelscope_{name}" in numbers
+    assert 'route="/api/paas/v4/chat/completions"' in numbers
+
+
+def test_logs_hold_ids_and_neither_secrets_nor_what_was_said(api, caplog):
+    caplog.set_level("INFO", "novelscope")
+    token = signed(api.key)
+    v4(api, {**V4, "messages": [{"role": "user", "content": "一件私事"}]}, Authorization=token)
+    wait_for(lambda: [record for record in caplog.records if record.message == "request"], "nothing was logged")
+    from demos.api.operations import JsonLines
+
+    lines = "\n".join(JsonLines().format(record) for record in caplog.records)
+    assert api.key.split(".")[0] in lines and '"completion_tokens"' in lines
+    for secret in (token, api.key.split(".")[1], "一件私事", json.dumps("一件私事")[1:-1], ANSWER[:4]):
+        assert secret not in lines
+
+
+def test_an_error_of_ours_is_a_mark_that_the_log_explains(tmp_path, caplog):
+    def breaks(prompt):
+        raise RuntimeError("at /secret/place")
+
+    with api_served(tmp_path, ScriptedBackend(breaks)) as api:
+        told = v4(api)
+        assert (told.status_code, told.json()["error"]["code"]) == (500, "500") and "secret" not in told.text
+        streamed = v4(api, {**V4, "stream": True}).text
+        assert json.loads(streamed.split("\n")[0][6:])["error"]["code"] == "500" and streamed.endswith("[DONE]\n\n")
+        assert v3(api).json()["code"] == 500
+        assert "event:error" in v3(api, "sse-invoke").text
+    mark = told.json()["error"]["message"].split("（")[1].split("）")[0]
+    assert mark in caplog.text
