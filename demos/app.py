@@ -7,6 +7,7 @@ from html import escape
 
 import gradio as gr
 
+from demos.tabs.characters import build_characters_tab, keep_reader
 from demos.tabs.chat import build_chat_tab, keep_chat
 from demos.tabs.document import build_document_tab
 from demos.tabs.map import build_map_tab
@@ -31,12 +32,14 @@ def build_blocks(services: Services) -> tuple[gr.Blocks, gr.I18n]:
         title="novelscope", fill_width=True, analytics_enabled=False, delete_cache=(KEEP_UPLOADS_S, KEEP_UPLOADS_S)
     ) as page:
         header = gr.HTML(_header(strings_in("zh")), elem_id="ns-header")
-        kept = keep_chat(services)
+        kept, reader = keep_chat(services), keep_reader()
         with gr.Tabs():
             with gr.Tab(text("tab_document"), id="document"):
                 book, bookmark, model, turns = build_document_tab(services, text, page)
             with gr.Tab(text("tab_map"), id="map") as map_tab:
                 build_map_tab(services, text, map_tab, book, bookmark, turns)
+            with gr.Tab(text("tab_characters"), id="characters") as people_tab:
+                build_characters_tab(services, text, page, people_tab, reader, book, bookmark, model)
             with gr.Tab(text("tab_chat"), id="chat"):
                 build_chat_tab(services, text, page, kept)
             with gr.Tab(text("tab_streaming"), id="streaming"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from core.llm.models import available_models, parse_spec
 from core.retrieval.library import Library, LibrarySettings
+from demos.characters import Characters
 from demos.indexer import Indexer
 from demos.settings import Settings
 
@@ -33,6 +34,7 @@ class Services:
 
     Attributes:
         library: the books.
+        characters: of the books, and those on the shelf.
         indexer: makes vectors in the background while the web demo runs; it does nothing until started.
         is_closing: set when the program ends; answers that are being written stop at their next token.
     """
@@ -43,6 +45,7 @@ class Services:
             LibrarySettings(home=settings.home, embedder=settings.embedder, chroma_url=settings.chroma_url)
         )
         self.indexer = Indexer(self.library)
+        self.characters = Characters(self.library, settings.home)
         self.is_closing = threading.Event()
         self._only_model = model
         self._models: dict[tuple[str, int | None], NovelChatModel] = {}

@@ -1,7 +1,7 @@
 """What a model is told so that it speaks as somebody: instructions for a chat model, a transcript for a base model.
 
-A base model goes on with what it reads, so it reads a play: who the two are, what was said so far, and the speaker's
-name. Nothing here knows where a persona comes from; nothing of one call is kept for the next.
+A base model goes on with what it reads, so it reads a play: two short examples, who the two are, what was said so far,
+and the speaker's name. Nothing here knows where a persona comes from; nothing of one call is kept for the next.
 """
 
 from __future__ import annotations
@@ -77,8 +77,11 @@ class _Manner:
     user: str
     sayings: str
     scenes: str
-    play: str
     label: str
+    task: str
+    person: str
+    passage: str
+    examples: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
 
 
 _MANNERS = {
@@ -88,8 +91,22 @@ _MANNERS = {
         user="{user}：{info}",
         sayings="{bot}说话的样子：\n{lines}",
         scenes="书中有{bot}在场的片段，只可据此回忆往事：\n{scenes}",
-        play="以下是{bot}与{user}的对话。",
         label="{name}：",
+        task="小说里的人物和人说话：用自己的口气，照原文里的事回答。",
+        person="人物：{name}。{info}",
+        passage="原文：{text}",
+        examples=(
+            (
+                "陆三锤。老石匠，话不多，打了四十年石头。",
+                "桥塌了半边，县里来人催。陆三锤看了看水，说三天修好，左手少了小指，握锤还是稳的。",
+                (("客人", "桥几时修得好？"), ("陆三锤", "三天。水不涨，就三天。")),
+            ),
+            (
+                "阿蛮。石匠家的小女儿，胆大嘴快。",
+                "阿蛮把信折好，塞进灯座底下，吹灭了灯，叫弟弟天亮以前谁敲门也不要开。",
+                (("更夫", "那封信呢，你藏哪儿了？"), ("阿蛮", "塞在灯座底下了。你可别嚷，我弟弟还睡着呢。")),
+            ),
+        ),
     ),
     "en": _Manner(
         instruction="You are {bot}, talking with {user}. Stay {bot} in voice, temper and knowledge, in the "
@@ -98,8 +115,28 @@ _MANNERS = {
         user="{user}: {info}",
         sayings="How {bot} speaks:\n{lines}",
         scenes="Scenes of the book in which {bot} took part, the only past to remember:\n{scenes}",
-        play="This is a conversation between {bot} and {user}.",
         label="{name}: ",
+        task="People of novels talk: each in a voice of their own, of what the passage tells.",
+        person="Person: {name}. {info}",
+        passage="Passage: {text}",
+        examples=(
+            (
+                "Old Low. A mason of few words, forty years at the stone.",
+                "Half the bridge was down. Low looked at the river and said three days, his hand steady on the hammer.",
+                (
+                    ("Guest", "When will the bridge be mended?"),
+                    ("Old Low", "Three days. If the river keeps low, three."),
+                ),
+            ),
+            (
+                "Anne. The mason's daughter, bold and quick of tongue.",
+                "Anne folded the letter, hid it under the lamp, and told her brother to open to nobody before dawn.",
+                (
+                    ("Watchman", "Where did you put that letter?"),
+                    ("Anne", "Under the lamp. And not so loud, my brother is asleep!"),
+                ),
+            ),
+        ),
     ),
 }
 
@@ -136,20 +173,24 @@ def persona_prompt(
     facts += notes
     if persona.sayings:
         facts.append(manner.sayings.format(bot=bot, lines="\n".join(persona.sayings)))
-    if scenes:
-        facts.append(manner.scenes.format(bot=bot, scenes="\n".join(scenes)))
-    known = [fact for fact in facts if fact]
     if model.is_chat:
-        head = Turn("system", "\n\n".join([manner.instruction.format(bot=bot, user=user), *known]))
+        if scenes:
+            facts.append(manner.scenes.format(bot=bot, scenes="\n".join(scenes)))
+        head = Turn("system", "\n\n".join([manner.instruction.format(bot=bot, user=user), *filter(None, facts)]))
         return _fitted(talk, lambda kept: [head, *kept], model, answer_tokens, ())
     labels = {"user": manner.label.format(name=user), "assistant": manner.label.format(name=bot)}
-    opening = "\n".join([*known, "", manner.play.format(bot=bot, user=user), ""])
+    opening = [manner.task, ""]
+    for info, passage, lines in manner.examples:
+        said = [manner.label.format(name=name) + words for name, words in lines]
+        opening += [manner.person.partition("{")[0] + info, manner.passage.format(text=passage), *said, ""]
+    # A line break would let one line speak for another.
+    opening.append(manner.person.format(name=bot, info=_line(" ".join(fact for fact in facts if fact))))
+    opening += [manner.passage.format(text=_line(scene)) for scene in scenes]
 
     def play(kept: Sequence[Turn]) -> str:
-        # A line break would let a turn speak for both.
-        lines = [labels[turn.role] + " ".join(turn.content.split()) for turn in kept]
+        lines = [labels[turn.role] + _line(turn.content) for turn in kept]
         # Without the space: tokenizers join it to the word that follows.
-        return "\n".join([opening, *lines, labels["assistant"].rstrip()])
+        return "\n".join([*opening, *lines, labels["assistant"].rstrip()])
 
     return _fitted(talk, play, model, answer_tokens, ("\n",))
 
@@ -187,6 +228,10 @@ def _fitted(
 def _label(name: str) -> str:
     """A name that can stand before a colon."""
     return UNFIT.sub(" ", name).strip()[:MOST_NAME_CHARS] or DEFAULT_USER
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _speaks_chinese(turns: Sequence[Turn]) -> bool:

@@ -14,6 +14,7 @@ import uvicorn
 from core.llm.backends.scripted import ScriptedBackend
 from core.llm.chat_model import NovelChatModel
 from core.retrieval.library import Library, LibrarySettings
+from demos.characters import Characters
 from demos.indexer import Indexer
 from demos.server import create_app
 from demos.settings import Settings
@@ -30,6 +31,7 @@ class ScriptedServices(Services):
         super().__init__(Settings(home=home, model="scripted:test"))
         self.library = Library(LibrarySettings(home=home), embedder=HashedEmbedder())
         self.indexer = Indexer(self.library)
+        self.characters = Characters(self.library, home)
         self.backend = backend
 
     def chat_model(

@@ -1,0 +1,143 @@
+"""The SQLite file that characters' memories are kept in.
+
+Every commit is on disk before it is reported, and a process that is killed leaves whole transactions. One connection is
+shared by the threads of a process; other processes may use the file at the same time. Nothing here knows what the rows
+mean.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from core.errors import NovelscopeError
+
+__all__ = ["MemoryFile", "MemoryUnusable"]
+
+VERSION = 1
+# "nvms": tells the file from any other program's.
+APPLICATION = 0x6E766D73
+BUSY_S = 10.0
+# Texts are blobs: SQLite's own strings cannot hold half a character, and whoever wrote it is to find it again.
+# A chapter is the reader's bookmark when the row was written. `covers_*`: a summary tells all turns up to that chapter
+# and that turn.
+SCHEMA = """
+CREATE TABLE turns (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, reader BLOB NOT NULL, character BLOB NOT NULL, chapter INTEGER NOT NULL,
+    role TEXT NOT NULL, content BLOB NOT NULL
+) STRICT;
+CREATE INDEX turns_of ON turns (reader, character, id);
+CREATE TABLE summaries (
+    reader BLOB NOT NULL, character BLOB NOT NULL, chapter INTEGER NOT NULL, content BLOB NOT NULL,
+    covers_chapter INTEGER NOT NULL, covers_turn INTEGER NOT NULL, PRIMARY KEY (reader, character, chapter)
+) STRICT;
+CREATE TABLE facts (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, reader BLOB NOT NULL, character BLOB NOT NULL, chapter INTEGER NOT NULL,
+    content BLOB NOT NULL, vector BLOB, embedder BLOB
+) STRICT;
+CREATE INDEX facts_of ON facts (reader, character, id);
+"""
+
+
+class MemoryUnusable(NovelscopeError):
+    """The file of memories cannot be read or written."""
+
+
+class MemoryFile:
+    """The file, opened; made with its tables where it is missing, readable by this user alone.
+
+    Raises:
+        MemoryUnusable: the file is damaged, another program's, of a newer novelscope, or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._guard = threading.RLock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Made before SQLite would: its own files beside it take over the mode.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as wrong:
+            raise self._error(wrong) from wrong
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self) -> None:
+        with self.transaction():
+            version, application = (self.row(f"PRAGMA {name}")[0] for name in ("user_version", "application_id"))
+            if application == APPLICATION and version > VERSION:
+                raise MemoryUnusable(f"{self.path} was written by a newer novelscope; update, or move the file away")
+            if application != APPLICATION:
+                if version or self.row("SELECT count(*) FROM sqlite_schema")[0]:
+                    raise MemoryUnusable(f"{self.path} is another program's file; name another one for the memories")
+                for statement in filter(str.strip, SCHEMA.split(";")):
+                    self.write(statement)
+                self.write(f"PRAGMA application_id = {APPLICATION}")
+                self.write(f"PRAGMA user_version = {VERSION}")
+        # secure_delete: what is forgotten is overwritten, not only let go of.
+        for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+            self.rows(f"PRAGMA {setting}")
+        if (found := self.row("PRAGMA quick_check(1)")[0]) != "ok":
+            raise self._error(sqlite3.DatabaseError(found))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written in the block is kept, or nothing of it."""
+        with self._guard:
+            self._run("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._run("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.rollback()
+                raise
+
+    def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """What a query finds, a tuple a row."""
+        with self._guard:
+            return self._fetched(self._run(statement, values))
+
+    def row(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        """The first row that a query finds, or None."""
+        return next(iter(self.rows(statement, values)), None)
+
+    def write(self, statement: str, values: Sequence[Any] = ()) -> int:
+        """Change rows; how many were changed."""
+        with self._guard:
+            return self._run(statement, values).rowcount
+
+    def empty_log(self) -> None:
+        """Write the log into the file, and leave nothing in it."""
+        self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        """Write everything into the one file and let go of it."""
+        with self._guard:
+            self._connection.close()
+
+    def _run(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(statement, values)
+        except sqlite3.Error as wrong:
+            raise self._error(wrong) from wrong
+
+    def _fetched(self, cursor: sqlite3.Cursor) -> list[Any]:
+        try:
+            return cursor.fetchall()
+        except sqlite3.Error as wrong:
+            raise self._error(wrong) from wrong
+
+    def _error(self, wrong: Exception) -> MemoryUnusable:
+        # SQLite's check puts a heading over what it found.
+        reason = getattr(wrong, "strerror", None) or " ".join(str(wrong).splitlines()[-1:])
+        return MemoryUnusable(f"{self.path} cannot be used ({reason}); check the disk, or move the file away")

@@ -1,0 +1,166 @@
+"""Talking with a character: what reaches the model, what is remembered, and that the bookmark holds."""
+
+import pytest
+
+from core.data.dialogues import Turn
+from core.data.reading import novel_from_bytes
+from core.errors import SettingsError
+from core.llm.backends.scripted import ScriptedBackend
+from core.llm.chat_model import NovelChatModel
+from core.llm.events import Done, Evidence, Failed, Token
+from core.persona.card import Card, Line
+from core.persona.chat import CharacterChat, ChatSettings, Conversation, persona_of
+from core.persona.duet import duet
+from core.persona.memory import Memory
+from core.persona.shelf import character_id
+from core.retrieval.library import Library, LibrarySettings
+from tests.support import HashedEmbedder
+
+BOOK = "\n".join(
+    f"第{number}回　{title}\n　　{text}\n"
+    for number, title, text in (
+        ("一", "渡口", "沈砚在渡口拾到一枚铜钱，铜钱上刻着北斗。船家姓罗，说这枚钱是二十年前沉船上的。" * 6),
+        ("二", "客栈", "客栈的掌柜藏起了账本。沈砚夜里翻墙进了库房，见到失踪者的名字。" * 6),
+        ("三", "山门", "山门前的石狮少了一只眼睛，秘密叫天枢。沈砚把铜钱放进眼眶，山门开了。" * 6),
+    )
+)
+SECRETS = ("天枢", "石狮", "山门")
+
+
+@pytest.fixture
+def library(tmp_path):
+    made = Library(LibrarySettings(home=tmp_path / "home"), embedder=HashedEmbedder())
+    made.add(novel_from_bytes(BOOK.encode(), name="渡口.txt", title="渡口"))
+    return made
+
+
+@pytest.fixture
+def memory(tmp_path):
+    made = Memory(tmp_path / "memory.sqlite3")
+    yield made
+    made.close()
+
+
+def character_of(talk):
+    return character_id(talk.card.book_id, talk.card.name)
+
+
+def card_for(library, **changes):
+    given = {
+        "name": "沈砚", "about": (Line("沈砚是个捕快。"),), "sayings": (Line("钱不会说谎。"),),
+        "book_id": library.books()[0].id, "known_until": 2, "origin": "book",
+    }  # fmt: skip
+    return Card(**{**given, **changes})
+
+
+def told(
+    library, memory, message, answer="我在渡口拾到过一枚铜钱。", *, is_chat=True, until=2, settings=None, **changes
+):
+    backend = ScriptedBackend(answer, is_chat=is_chat)
+    chat = CharacterChat(library, NovelChatModel(backend=backend), memory, settings)
+    talk = Conversation(reader="r", card=card_for(library, **changes), reader_name="阿明", until_chapter=until)
+    return list(chat.stream(talk, message)), backend, talk
+
+
+def prompt_text(backend):
+    prompt, _ = backend.calls[-1]
+    return prompt if isinstance(prompt, str) else "\n".join(turn.content for turn in prompt)
+
+
+@pytest.mark.parametrize("is_chat", [True, False])
+def test_the_card_and_scenes_with_the_character_reach_the_model_and_nothing_past_the_bookmark(library, memory, is_chat):
+    events, backend, _ = told(library, memory, "山门的秘密是什么？你拾到过铜钱吗？", is_chat=is_chat)
+    (evidence,) = [event for event in events if isinstance(event, Evidence)]
+    assert all("沈砚" in passage.text and passage.chapter <= 2 for passage in evidence.passages)
+    prompt = prompt_text(backend)
+    for part in ("沈砚是个捕快。", "钱不会说谎。", "铜钱", "阿明"):
+        assert part in prompt
+    question_only = prompt.replace("山门的秘密是什么", "")
+    assert not any(secret in question_only for secret in SECRETS)
+    assert isinstance(events[-1], Done) and events[-1].text == "我在渡口拾到过一枚铜钱。"
+    assert "".join(event.text for event in events if isinstance(event, Token)) == events[-1].text
+
+
+def test_a_card_that_knows_more_than_the_bookmark_is_refused(library, memory):
+    for known in (None, 3):
+        with pytest.raises(SettingsError, match="draw it again"):
+            told(library, memory, "你好", known_until=known)
+    told(library, memory, "你好", known_until=None, origin="hand")
+
+
+def test_what_was_said_is_in_the_next_prompt_and_facts_are_kept(library, memory):
+    told(library, memory, "我叫阿明。我喜欢下棋。你喜欢什么？")
+    _, backend, talk = told(library, memory, "我喜欢什么？")
+    prompt, _ = backend.calls[-1]
+    assert Turn("user", "我叫阿明。我喜欢下棋。你喜欢什么？") in prompt
+    facts = memory.facts("r", character_of(talk), 2)
+    assert [fact.text for fact in facts] == ["我叫阿明。", "我喜欢下棋。"], "a question is no fact"
+    assert "阿明说过：我喜欢下棋。" in prompt[0].content
+
+
+def test_long_talks_are_folded_into_a_summary_that_reaches_the_model(library, memory):
+    settings = ChatSettings(most_turns=4, kept_turns=2)
+    for number in range(3):
+        _, backend, talk = told(library, memory, f"第{number}句话", is_chat=False, settings=settings)
+    whose = ("r", character_of(talk), 2)
+    assert len(memory.turns(*whose)) == 2 and "第0句话" in memory.summary(*whose)
+    _, backend, _ = told(library, memory, "后来呢", is_chat=False, settings=settings)
+    assert "先前谈过：" in prompt_text(backend) and "第0句话" in prompt_text(backend)
+
+
+def test_a_stopped_answer_is_remembered_as_far_as_it_came_and_a_failed_one_too(library, memory):
+    backend = ScriptedBackend("慢慢说来，话就长了。")
+    chat = CharacterChat(library, NovelChatModel(backend=backend), memory)
+    talk = Conversation(reader="r", card=card_for(library), until_chapter=2)
+    events = chat.stream(talk, "讲讲")
+    for event in events:
+        if isinstance(event, Token) and event.text == "来":
+            break
+    events.close()
+    assert backend.streams_ended == 1
+    assert memory.turns("r", character_of(talk), 2)[-1].content == "慢慢说来"
+
+
+def test_a_small_model_that_runs_in_circles_is_stopped(library, memory):
+    events, _, _ = told(library, memory, "你好", "不去，" * 200, is_chat=False)
+    assert isinstance(events[-1], Done) and len(events[-1].text) < 60
+
+
+def test_an_error_is_the_last_event_and_is_not_remembered(library, memory):
+    backend = ScriptedBackend("x", fails_after=0)
+    chat = CharacterChat(library, NovelChatModel(backend=backend), memory)
+    talk = Conversation(reader="r", card=card_for(library), until_chapter=2)
+    events = list(chat.stream(talk, "你好"))
+    assert isinstance(events[-1], Failed)
+    assert memory.turns("r", character_of(talk), None) == ()
+
+
+def test_placeholders_of_an_imported_card_are_names_when_spoken():
+    card = Card(name="Anne", about=(Line("{{char}} likes {{user}}."),), scenario="<USER> visits <BOT>.", origin="file")
+    persona = persona_of(card, "Tom")
+    assert "Anne likes Tom." in persona.bot_info and "Tom visits Anne." in persona.bot_info
+
+
+def test_two_characters_talk_in_turn_and_can_be_stopped(library):
+    backend = ScriptedBackend(lambda prompt: f"第{len(backend.calls)}句。")
+    other = Card(name="罗船家", about=(Line("渡口的船家。"),))
+    turns = []
+    talk = duet(
+        library, NovelChatModel(backend=backend), card_for(library), other, topic="铜钱", until_chapter=2, rounds=3
+    )
+    for said in talk:
+        if said.is_whole:
+            turns.append((said.speaker, said.text))
+    assert [speaker for speaker, _ in turns] == ["沈砚", "罗船家"] * 3
+    assert [text for _, text in turns] == [f"第{number}句。" for number in range(6)]
+    second, _ = backend.calls[1]
+    assert second[-1].content == "第0句。" and "渡口的船家。" in second[0].content, (
+        "each hears the other as the one it talks with"
+    )
+    assert not any(secret in turn.content for prompt, _ in backend.calls for turn in prompt for secret in SECRETS)
+    stopped = duet(
+        library, NovelChatModel(backend=backend), card_for(library), other, topic="铜钱", until_chapter=2, rounds=3
+    )
+    next(stopped)
+    stopped.close()
+    assert backend.streams_ended == 7

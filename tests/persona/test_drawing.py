@@ -1,0 +1,96 @@
+"""Cards drawn from a book: every line is the book's own, nothing lies past the bookmark, and a model adds no word."""
+
+from pathlib import Path
+
+import pytest
+
+from core.data.reading import novel_from_bytes
+from core.llm.backends.scripted import ScriptedBackend
+from core.llm.chat_model import NovelChatModel
+from core.persona.drawing import draw_card, drawing
+from core.persona.people import find_people, find_person
+from core.retrieval.library import Library, LibrarySettings
+from tests.support import HashedEmbedder
+
+NOVELLA = Path(__file__).resolve().parents[2] / "demos" / "books" / "dingpanxing.txt"
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    library = Library(LibrarySettings(home=tmp_path_factory.mktemp("books")), embedder=HashedEmbedder())
+    novel = novel_from_bytes(NOVELLA.read_bytes(), name=NOVELLA.name, title="定盘星")
+    return library.open(library.add(novel).info.id)
+
+
+def people_of(book, until=None):
+    return find_people(book.text, book.record.chapters, book.record.language, until_chapter=until)
+
+
+def test_every_line_cites_the_books_own_words(book):
+    people = people_of(book)
+    for person in people[:6]:
+        card = draw_card(book, person, people)
+        assert card.name == person.name and card.origin == "book" and card.book_id == book.id
+        lines = list(card.lines())
+        assert len(lines) > 3
+        for line in lines:
+            assert line.source is not None and line.source.quote == line.source.span.of(book.text)
+            chapter = next(
+                one for one in book.record.chapters if one.span.start <= line.source.span.start < one.span.end
+            )
+            assert chapter.number == line.source.chapter
+        for saying in card.sayings:
+            assert book.text[saying.source.span.start - 1] in "“「『" and saying.text in book.text
+        for line in (*card.about, *card.wants, *card.knows):
+            assert any(name in line.text for name in person.names)
+
+
+def test_the_card_knows_nothing_past_the_bookmark(book):
+    people = people_of(book, until=4)
+    end = max(one.span.end for one in book.record.chapters if one.number <= 4)
+    card = draw_card(book, find_person(people, "半斤"), people, until_chapter=4)
+    assert card.known_until == 4
+    assert all(line.source.chapter <= 4 and line.source.span.end <= end for line in card.lines())
+    assert (
+        len(
+            {
+                line.source.chapter
+                for line in draw_card(book, find_person(people_of(book), "半斤"), people_of(book)).lines()
+            }
+        )
+        > 4
+    )
+
+
+def test_relations_are_with_other_people_who_stand_in_the_same_sentence(book):
+    people = people_of(book)
+    card = draw_card(book, find_person(people, "半斤"), people)
+    assert "八两" in [relation.person for relation in card.relations]
+    for relation in card.relations:
+        assert relation.person != card.name
+        assert any(name in relation.line.text for name in find_person(people, relation.person).names)
+
+
+def test_a_chat_models_sentence_is_taken_only_if_the_passage_holds_its_words(book):
+    people = people_of(book)
+    person = find_person(people, "半斤")
+    plain = draw_card(book, person, people)
+
+    def first_words(prompt):
+        return prompt[-1].content.split("原文：")[1][:14]
+
+    for script, is_taken in ((first_words, True), ("他其实是天外飞来的外星人，会隐身术。", False)):
+        card = draw_card(book, person, people, model=NovelChatModel(backend=ScriptedBackend(script)))
+        changed = [one for one, other in zip(card.about, plain.about, strict=True) if one.text != other.text]
+        assert bool(changed) is is_taken
+        assert [line.source for line in card.lines()] == [line.source for line in plain.lines()]
+    base = NovelChatModel(backend=ScriptedBackend("x", is_chat=False))
+    assert draw_card(book, person, people, model=base) == plain and not base.backend.calls
+
+
+def test_drawing_can_be_watched_and_stopped(book):
+    people = people_of(book)
+    steps = drawing(book, people[0], people)
+    first = next(steps)
+    assert (first.done, first.total) == (0, 4)
+    steps.close()
