@@ -20,6 +20,7 @@ __all__ = ["Persona", "SpokenPrompt", "SpokenTo", "fitting_turns", "persona_prom
 
 DEFAULT_USER = "用户"
 MOST_NAME_CHARS = 40
+BASE_INFO_CHARS, BASE_SAYINGS = 200, 2
 HAN = re.compile("[\u3400-\u9fff]")
 # What would end a speaker's label, or begin another's.
 UNFIT = re.compile(r"[\s:：]+")
@@ -167,10 +168,10 @@ def persona_prompt(
         user = f"{user}′"
     given = [turn.content.strip() for turn in turns if turn.role == "system"]
     talk = [turn for turn in turns if turn.role != "system"]
-    facts = [persona.bot_info.strip(), *given]
+    facts_of_user = []
     if persona.user_info.strip():
-        facts.append(manner.user.format(user=user, info=persona.user_info.strip()))
-    facts += notes
+        facts_of_user.append(manner.user.format(user=user, info=persona.user_info.strip()))
+    facts = [persona.bot_info.strip(), *given, *facts_of_user, *notes]
     if persona.sayings:
         facts.append(manner.sayings.format(bot=bot, lines="\n".join(persona.sayings)))
     if model.is_chat:
@@ -184,7 +185,9 @@ def persona_prompt(
         said = [manner.label.format(name=name) + words for name, words in lines]
         opening += [manner.person.partition("{")[0] + info, manner.passage.format(text=passage), *said, ""]
     # A line break would let one line speak for another.
-    opening.append(manner.person.format(name=bot, info=_line(" ".join(fact for fact in facts if fact))))
+    opening.append(
+        manner.person.format(name=bot, info=_line(" ".join(_in_short(persona, [*given, *facts_of_user, *notes]))))
+    )
     opening += [manner.passage.format(text=_line(scene)) for scene in scenes]
 
     def play(kept: Sequence[Turn]) -> str:
@@ -228,6 +231,15 @@ def _fitted(
 def _label(name: str) -> str:
     """A name that can stand before a colon."""
     return UNFIT.sub(" ", name).strip()[:MOST_NAME_CHARS] or DEFAULT_USER
+
+
+def _in_short(persona: Persona, more: Sequence[str]) -> list[str]:
+    """As much of a persona as a base model keeps to: of a whole page it would go on with the page."""
+    info = persona.bot_info.strip()
+    if len(info) > BASE_INFO_CHARS:
+        lines = [line for line in info.splitlines() if len(line) <= BASE_INFO_CHARS]
+        info = "\n".join(lines)[:BASE_INFO_CHARS] or info[:BASE_INFO_CHARS]
+    return [info, *(f"“{saying}”" for saying in persona.sayings[:BASE_SAYINGS]), *more]
 
 
 def _line(text: str) -> str:
