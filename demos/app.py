@@ -7,6 +7,7 @@ from html import escape
 
 import gradio as gr
 
+from demos.tabs.api import build_api_tab
 from demos.tabs.characters import build_characters_tab, keep_reader
 from demos.tabs.chat import build_chat_tab, keep_chat
 from demos.tabs.document import build_document_tab
@@ -44,6 +45,8 @@ def build_blocks(services: Services) -> tuple[gr.Blocks, gr.I18n]:
                 build_chat_tab(services, text, page, kept)
             with gr.Tab(text("tab_streaming"), id="streaming"):
                 build_streaming_tab(services, text, book, bookmark, model)
+            with gr.Tab(text("tab_api"), id="api") as api_tab:
+                build_api_tab(services, text, api_tab)
         page.load(greet, None, header, show_progress="hidden", api_visibility="private")
     return page, text
 

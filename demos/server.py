@@ -168,6 +168,7 @@ def _opened(services: Services, api: ApiSettings | None, host: str) -> Iterator[
     from demos.api.service import ApiService
 
     with ApiService.open(services, api) as service:
+        services.offers_api = True
         if not _is_loopback(host) and not service.keys.has_any():
             raise SettingsError(
                 f"{host} can be reached from other machines and no key was ever made; make one with: novelscope key "

@@ -36,6 +36,7 @@ class Services:
         library: the books.
         characters: of the books, and those on the shelf.
         indexer: makes vectors in the background while the web demo runs; it does nothing until started.
+        offers_api: whether the character service stands beside the page.
         is_closing: set when the program ends; answers that are being written stop at their next token.
     """
 
@@ -46,6 +47,7 @@ class Services:
         )
         self.indexer = Indexer(self.library)
         self.characters = Characters(self.library, settings.home)
+        self.offers_api = False
         self.is_closing = threading.Event()
         self._only_model = model
         self._models: dict[tuple[str, int | None], NovelChatModel] = {}

@@ -7,6 +7,7 @@ mean.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -60,8 +61,10 @@ class MemoryFile:
         self._guard = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Made before SQLite would: its own files beside it take over the mode.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            # Made before SQLite would: its own files beside it take over the mode. A file that exists is not opened:
+            # closing it would drop the locks of every other connection of this process.
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as wrong:
             raise self._error(wrong) from wrong
