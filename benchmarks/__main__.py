@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import answers, chatglm2, cuda, engine, library, perplexity, streaming, viewer
+from benchmarks import answers, api, chatglm2, cuda, engine, library, perplexity, streaming, viewer
 
 __all__ = ["BENCHMARKS", "main"]
 
@@ -34,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "cuda": cuda.cuda,
     "streaming": streaming.streaming,
     "summary": streaming.summary,
+    "api": api.api,
     "citations": answers.citations,
     "refusals": answers.refusals,
     "map-frames": viewer.frames,
