@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from core.data.dialogues import Turn
+from core.data.sqlite_file import FileForm, SqliteFile
 from core.errors import NovelscopeError, SettingsError
-from core.persona.memory_file import MemoryFile, MemoryUnusable
 
 __all__ = ["Embed", "Fact", "FactNotFound", "Memory", "MemoryUnusable", "Recalled", "Summarise"]
 
@@ -29,6 +29,36 @@ Summarise = Callable[[str, Sequence[Turn]], str]
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 """Vectors of texts, (len(texts), dim)."""
+
+
+class MemoryUnusable(NovelscopeError):
+    """The file of memories cannot be read or written."""
+
+
+# Texts are blobs: SQLite's own strings cannot hold half a character, and whoever wrote it is to find it again.
+# A chapter is the reader's bookmark when the row was written. `covers_*`: a summary tells all turns up to that chapter
+# and that turn.
+_FORM = FileForm(
+    application=0x6E766D73,  # "nvms"
+    version=1,
+    error=MemoryUnusable,
+    schema="""
+CREATE TABLE turns (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, reader BLOB NOT NULL, character BLOB NOT NULL, chapter INTEGER NOT NULL,
+    role TEXT NOT NULL, content BLOB NOT NULL
+) STRICT;
+CREATE INDEX turns_of ON turns (reader, character, id);
+CREATE TABLE summaries (
+    reader BLOB NOT NULL, character BLOB NOT NULL, chapter INTEGER NOT NULL, content BLOB NOT NULL,
+    covers_chapter INTEGER NOT NULL, covers_turn INTEGER NOT NULL, PRIMARY KEY (reader, character, chapter)
+) STRICT;
+CREATE TABLE facts (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, reader BLOB NOT NULL, character BLOB NOT NULL, chapter INTEGER NOT NULL,
+    content BLOB NOT NULL, vector BLOB, embedder BLOB
+) STRICT;
+CREATE INDEX facts_of ON facts (reader, character, id);
+""",
+)
 
 
 class FactNotFound(NovelscopeError, LookupError):
@@ -88,7 +118,7 @@ class Memory:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = MemoryFile(path)
+        self._file = SqliteFile(path, _FORM)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.data.sqlite_file import SqliteFile
 from core.errors import NovelscopeError
-from demos.api.database import Database, DatabaseError
+from demos.api.database import DatabaseError
 
 __all__ = ["KeyInfo", "KeyNotFound", "KeyStore", "NewKey"]
 
@@ -65,7 +66,7 @@ class KeyStore:
         folder: of the service; the master secret lies there, beside the database.
     """
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: SqliteFile, folder: Path) -> None:
         self._database = database
         self._master_path = folder / MASTER_FILE
         self._master: bytes | None = None

@@ -23,13 +23,14 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from core.data.sqlite_file import SqliteFile
 from core.errors import SettingsError
 from core.llm.models import parse_spec
 from core.retrieval.locks import held_lock
 from demos.api.answers import Answer
 from demos.api.authorization import LOCAL, Caller, authorized
 from demos.api.calls import Call
-from demos.api.database import Database
+from demos.api.database import open_database
 from demos.api.event_stream import client_gone
 from demos.api.faults import ApiFault, Code
 from demos.api.gate import Gate, closing_fault
@@ -103,7 +104,7 @@ def service_folder(home: Path) -> Path:
 def open_keys(home: Path) -> Iterator[KeyStore]:
     """The keys of a library, for a command that changes them while a server may run."""
     folder = service_folder(home)
-    with contextlib.closing(Database(folder / DATABASE_FILE)) as database:
+    with contextlib.closing(open_database(folder / DATABASE_FILE)) as database:
         yield KeyStore(database, folder)
 
 
@@ -115,7 +116,7 @@ class ApiService:
         is_ready: whether tasks are run and calls are taken.
     """
 
-    def __init__(self, services: Services, settings: ApiSettings, database: Database, keys: KeyStore) -> None:
+    def __init__(self, services: Services, settings: ApiSettings, database: SqliteFile, keys: KeyStore) -> None:
         self.settings, self._services, self._database = settings, services, database
         self.keys = keys
         slots = _slots_of(services.settings.model)
@@ -144,7 +145,7 @@ class ApiService:
         folder = service_folder(services.settings.home)
         with (
             held_lock(folder / "service.lock", "serving the API"),
-            contextlib.closing(Database(folder / DATABASE_FILE)) as database,
+            contextlib.closing(open_database(folder / DATABASE_FILE)) as database,
             # Keys are looked up by every call, and must not wait until a task is written.
             open_keys(services.settings.home) as keys,
         ):

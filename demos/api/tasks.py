@@ -11,9 +11,9 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
+from core.data.sqlite_file import SqliteFile
 from demos.api.answers import Answer
 from demos.api.calls import Call, new_id
-from demos.api.database import Database
 from demos.api.faults import ApiFault, Code
 
 __all__ = ["CANCELLED", "Task", "TaskStore"]
@@ -57,7 +57,7 @@ class TaskStore:
         most_open: tasks of one owner that may be open; a further one is refused.
     """
 
-    def __init__(self, database: Database, *, most_open: int) -> None:
+    def __init__(self, database: SqliteFile, *, most_open: int) -> None:
         self._database, self._most_open = database, most_open
 
     def submit(self, call: Call, idempotency_key: str | None = None) -> Task:

@@ -38,14 +38,14 @@ def build_api_tab(services: Services, text: gr.I18n, tab: gr.Tab) -> None:
     told = gr.HTML(elem_id="ns-api-told")
     with gr.Row(elem_classes="ns-main"):
         with gr.Column(scale=5, min_width=320):
-            with gr.Row(elem_classes="ns-top"):
+            with gr.Row(elem_classes="ns-key-row"):
                 name = gr.Textbox(label=text("api_name"), max_length=100, scale=3, elem_id="ns-key-name")
                 make = gr.Button(text("api_make"), variant="primary", scale=1, elem_id="ns-key-make")
             key = gr.Textbox(
                 label=text("api_key"), interactive=False, visible=False, buttons=["copy"], elem_id="ns-key"
             )
             keys = gr.HTML(elem_id="ns-keys")
-            with gr.Row(elem_classes="ns-top"):
+            with gr.Row(elem_classes="ns-key-row"):
                 which = gr.Dropdown(label=text("api_revoke_which"), choices=[], scale=3, elem_id="ns-key-which")
                 revoke = gr.Button(text("api_revoke"), variant="stop", scale=1, elem_id="ns-key-revoke")
         with gr.Column(scale=7, min_width=320):

@@ -1,4 +1,4 @@
-"""The SQLite file that characters' memories are kept in.
+"""A file of ours in SQLite's form: whole transactions whatever happens, and one clear sentence where it cannot be used.
 
 Every commit is on disk before it is reported, and a process that is killed leaves whole transactions. One connection is
 shared by the threads of a process; other processes may use the file at the same time. Nothing here knows what the rows
@@ -13,51 +13,44 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from core.errors import NovelscopeError
 
-__all__ = ["MemoryFile", "MemoryUnusable"]
+__all__ = ["FileForm", "SqliteFile"]
 
-VERSION = 1
-# "nvms": tells the file from any other program's.
-APPLICATION = 0x6E766D73
 BUSY_S = 10.0
-# Texts are blobs: SQLite's own strings cannot hold half a character, and whoever wrote it is to find it again.
-# A chapter is the reader's bookmark when the row was written. `covers_*`: a summary tells all turns up to that chapter
-# and that turn.
-SCHEMA = """
-CREATE TABLE turns (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, reader BLOB NOT NULL, character BLOB NOT NULL, chapter INTEGER NOT NULL,
-    role TEXT NOT NULL, content BLOB NOT NULL
-) STRICT;
-CREATE INDEX turns_of ON turns (reader, character, id);
-CREATE TABLE summaries (
-    reader BLOB NOT NULL, character BLOB NOT NULL, chapter INTEGER NOT NULL, content BLOB NOT NULL,
-    covers_chapter INTEGER NOT NULL, covers_turn INTEGER NOT NULL, PRIMARY KEY (reader, character, chapter)
-) STRICT;
-CREATE TABLE facts (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, reader BLOB NOT NULL, character BLOB NOT NULL, chapter INTEGER NOT NULL,
-    content BLOB NOT NULL, vector BLOB, embedder BLOB
-) STRICT;
-CREATE INDEX facts_of ON facts (reader, character, id);
-"""
 
 
-class MemoryUnusable(NovelscopeError):
-    """The file of memories cannot be read or written."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileForm:
+    """What a kind of file is.
+
+    Attributes:
+        schema: statements that make the tables, parted by semicolons.
+        version: of the schema.
+        application: a number that tells the file from any other program's.
+        error: raised where the file cannot be used.
+    """
+
+    schema: str
+    version: int
+    application: int
+    error: type[NovelscopeError]
 
 
-class MemoryFile:
+class SqliteFile:
     """The file, opened; made with its tables where it is missing, readable by this user alone.
 
     Raises:
-        MemoryUnusable: the file is damaged, another program's, of a newer novelscope, or cannot be written.
+        NovelscopeError: of the form's kind: the file is damaged, another program's, of a newer novelscope, or cannot be
+            written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, form: FileForm) -> None:
+        self.path, self._form = path, form
         self._guard = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +59,7 @@ class MemoryFile:
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+            self._connection.row_factory = sqlite3.Row
         except (OSError, sqlite3.Error) as wrong:
             raise self._error(wrong) from wrong
         try:
@@ -75,17 +69,18 @@ class MemoryFile:
             raise
 
     def _prepare(self) -> None:
+        form = self._form
         with self.transaction():
             version, application = (self.row(f"PRAGMA {name}")[0] for name in ("user_version", "application_id"))
-            if application == APPLICATION and version > VERSION:
-                raise MemoryUnusable(f"{self.path} was written by a newer novelscope; update, or move the file away")
-            if application != APPLICATION:
+            if application == form.application and version > form.version:
+                raise form.error(f"{self.path} was written by a newer novelscope; update, or move the file away")
+            if application != form.application:
                 if version or self.row("SELECT count(*) FROM sqlite_schema")[0]:
-                    raise MemoryUnusable(f"{self.path} is another program's file; name another one for the memories")
-                for statement in filter(str.strip, SCHEMA.split(";")):
+                    raise form.error(f"{self.path} is another program's file; move it away")
+                for statement in filter(str.strip, form.schema.split(";")):
                     self.write(statement)
-                self.write(f"PRAGMA application_id = {APPLICATION}")
-                self.write(f"PRAGMA user_version = {VERSION}")
+                self.write(f"PRAGMA application_id = {form.application}")
+                self.write(f"PRAGMA user_version = {form.version}")
         # secure_delete: what is forgotten is overwritten, not only let go of.
         for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
             self.rows(f"PRAGMA {setting}")
@@ -106,7 +101,7 @@ class MemoryFile:
                 raise
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """What a query finds, a tuple a row."""
+        """What a query finds; a row's values go by number and by name."""
         with self._guard:
             return self._fetched(self._run(statement, values))
 
@@ -140,7 +135,7 @@ class MemoryFile:
         except sqlite3.Error as wrong:
             raise self._error(wrong) from wrong
 
-    def _error(self, wrong: Exception) -> MemoryUnusable:
+    def _error(self, wrong: Exception) -> NovelscopeError:
         # SQLite's check puts a heading over what it found.
         reason = getattr(wrong, "strerror", None) or " ".join(str(wrong).splitlines()[-1:])
-        return MemoryUnusable(f"{self.path} cannot be used ({reason}); check the disk, or move the file away")
+        return self._form.error(f"{self.path} cannot be used ({reason}); check the disk, or move the file away")
