@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import sys
@@ -109,7 +111,9 @@ def serve(
     _log_to_stderr(as_json=not has_page)
     with _listening(host, port) as listener, _opened(services, api, host) as service:
         app = create_app(services, service) if has_page else api_application(service)
-        threading.Thread(target=_warm_up, args=(services, has_page), name="warm-up", daemon=True).start()
+        warming = threading.Thread(target=_warm_up, args=(services, has_page), name="warm-up", daemon=True)
+        warming.start()
+        atexit.register(_leave, warming)
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -194,6 +198,14 @@ def _log_to_stderr(*, as_json: bool) -> None:
         handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("novelscope").setLevel(logging.INFO)
+
+
+def _leave(warming: threading.Thread) -> None:
+    """End at once while a model is still being read: its library would abort the process under a running thread."""
+    if warming.is_alive():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _warm_up(services: Services, has_page: bool) -> None:

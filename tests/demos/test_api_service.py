@@ -15,9 +15,14 @@ import pytest
 from core.llm.backends.scripted import ScriptedBackend
 from demos.api import event_stream
 from demos.api.answer_models import ModelList, V3Refusal, V3Success, V4Completion, V4Refusal, V4TaskState
+from demos.api.answers import Answer
+from demos.api.calls import call_of_v4
+from demos.api.database import open_database
 from demos.api.faults import ApiFault
 from demos.api.gate import Gate
+from demos.api.persona_bodies import V4Body
 from demos.api.service import ApiSettings
+from demos.api.tasks import TaskStore
 from tests.demos.api_server import META, api_served, events_of, signed
 
 ANSWER = "你好呀！\n我是苏梦远。 Nice to meet you."
@@ -267,6 +272,17 @@ def test_a_body_too_large_is_refused_and_its_client_gets_to_read_why(api):
     assert httpx.post(api.v3("invoke"), content=large, headers=api.bearer).json()["code"] == 1210
 
 
+def test_a_body_that_does_not_arrive_is_given_up(api, monkeypatch):
+    monkeypatch.setattr("demos.api.reading_bodies.PATIENCE_S", 0.3)
+    host, port = api.url.removeprefix("http://").split(":")
+    with closing(socket.create_connection((host, int(port)), timeout=10)) as connection:
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: {api.key}\r\nContent-Length: 99\r\n\r\n"
+        )
+        connection.sendall(head.encode() + b'{"model"')
+        assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
 def test_what_no_file_can_hold_is_replaced_at_the_door(api):
     body = b'{"prompt": [{"role": "user", "content": "a\\ud83d\\u0000\\u2028b"}], "request_id": "\\udc00"}'
     told = httpx.post(api.v3("invoke"), content=body, headers=api.bearer).json()
@@ -355,6 +371,27 @@ def test_the_same_idempotency_key_gives_the_first_answer_and_another_call_is_ref
     tasks = {v3(api, "async-invoke", **{"Idempotency-Key": "t"}).json()["data"]["task_id"] for _ in range(3)}
     assert len(tasks) == 1
     assert v3(api, **{"Idempotency-Key": "x" * 300}).json()["code"] == 1214
+
+
+def test_a_task_that_two_servers_died_over_fails_and_old_results_go(tmp_path):
+    with closing(open_database(tmp_path / "db")) as database:
+        store = TaskStore(database, most_open=2)
+        call = call_of_v4(V4Body.model_validate(V4), "me")
+        first, second = store.submit(call), store.submit(call)
+        with pytest.raises(ApiFault) as full:
+            store.submit(call)
+        assert full.value.code == 1302
+        assert store.claim("").id == first.id, "first come, first served"
+        assert store.recover() == (1, 0) and store.get(first.id, "me").status == "PROCESSING"
+        assert store.claim("").id == first.id
+        assert store.recover() == (0, 1)
+        assert store.get(first.id, "me").status == "FAIL" and "ended twice" in store.get(first.id, "me").failure
+        task = store.claim("")
+        assert task.id == second.id and task.call == call
+        assert store.finish(task, Answer("好", "stop", 1, 1)) and not store.finish(task, Answer("二", "stop", 1, 1))
+        assert store.get(second.id, "me").answer.text == "好"
+        assert store.forget_older_than(3600) == 0
+        assert store.forget_older_than(-1) == 2
 
 
 # Load ---------------------------------------------------------------------------------------------------------------

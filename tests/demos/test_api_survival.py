@@ -14,6 +14,7 @@ import threading
 import time
 import venv
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -44,13 +45,16 @@ serve(services, port=int(sys.argv[2]), api=ApiSettings(), has_page=False)
 class Process:
     """A server that can be killed and started again on the same port and folder."""
 
-    def __init__(self, home: Path, *, delay_s: float = 0.005, model: str | None = None) -> None:
+    def __init__(
+        self, home: Path, *, delay_s: float = 0.005, model: str | None = None, verb: Sequence[str] = ("api",)
+    ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.arguments = ["-c", SLOW_SCRIPT, str(home), str(self.port), str(delay_s)]
         if model is not None:
-            self.arguments = ["-m", "demos", "api", "--home", str(home), "--port", str(self.port), "--model", model]
+            place = ["--home", str(home), "--port", str(self.port)]
+            self.arguments = ["-m", "demos", *verb, *place, *([] if "web" in verb else ["--model", model])]
         with open_keys(home) as keys:
             self.key = keys.create("test").key
         self.headers, self.log = {"Authorization": self.key}, home / "server.log"
@@ -167,6 +171,14 @@ def test_a_stopped_server_ends_its_streams_and_leaves_its_tasks_to_the_next(tmp_
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert told["choices"][0]["content"] == "很长的任务" * 80
+    assert process.end(signal.SIGTERM) == 0
+
+
+def test_the_service_stands_beside_the_page_where_it_is_asked_for(tmp_path):
+    process = Process(tmp_path, model="scripted:hi", verb=["web", "--api"])
+    assert "novelscope" in httpx.get(process.url, timeout=20).text
+    assert httpx.get(f"{process.url}/v1/models", headers=process.headers, timeout=20).status_code == 200
+    assert httpx.get(f"{process.url}/v1/models", timeout=20).status_code == 401
     assert process.end(signal.SIGTERM) == 0
 
 
