@@ -11,7 +11,7 @@ import pytest
 
 from core.llm.backends.scripted import ScriptedBackend
 from demos.tabs.api import EXAMPLES, example, list_keys, make_key, revoke_key, show_example, show_service
-from tests.demos.test_api_survival import ENVIRONMENTS, Process, environment
+from tests.demos.test_api_survival import Process, python_of
 from tests.demos.web_server import ScriptedServices
 
 WORDS = "在排练新歌呢。"
@@ -43,7 +43,7 @@ def test_an_example_runs_as_it_is_copied(service, client, tmp_path):
     assert "__" not in program
     if client in PYTHON:
         (tmp_path / "example.py").write_text(program, encoding="utf-8")
-        command = [str(environment(PYTHON[client], ENVIRONMENTS[PYTHON[client]][1])), str(tmp_path / "example.py")]
+        command = [str(python_of(PYTHON[client])), str(tmp_path / "example.py")]
     else:
         command = [*OTHER[client], program]
     try:
