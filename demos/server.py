@@ -106,10 +106,10 @@ def serve(
     """
     import uvicorn
 
-    from demos.api.app import api_application
-
     _log_to_stderr(as_json=not has_page)
     with _listening(host, port) as listener, _opened(services, api, host) as service:
+        from demos.api.app import api_application  # a port that is taken is found before much is loaded
+
         app = create_app(services, service) if has_page else api_application(service)
         warming = threading.Thread(target=_warm_up, args=(services, has_page), name="warm-up", daemon=True)
         warming.start()

@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from core.data.text import Chapter, Language, Span, chapter_at
 from core.persona.aliases import group_names
 from core.persona.speech import Speech, speeches
+from core.persona.word_lists import words
 
-__all__ = ["Person", "end_of_reading", "find_people", "find_person", "mentions_of", "speeches_of"]
+__all__ = ["Person", "end_of_reading", "find_people", "find_person", "is_said_by", "mentions_of", "speeches_of"]
 
 LEAST_SPEECHES, LEAST_SHARE = 2, 0.01
+FULL_NAME_CHARS = 1500
+# Miss Darcy is no mention of Darcy; Mr. Darcy is one, found from its title on, if it is among the names.
+NOT_TITLED = "".join(
+    rf"(?<!\b{re.escape(title)} )"
+    for title in ("Miss", "Mrs", "Mrs.", "Mr", "Mr.", "Lady", "Lord", "Sir", "Colonel", "Captain")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +107,8 @@ def mentions_of(
     """Every place at which one of the names stands, in order; of names within each other, the longest."""
     if not names:
         return []
-    forms = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    pattern = re.compile(forms if language == "zh" else rf"(?<!\w)(?:{forms})(?!\w)")
+    forms = "|".join(re.escape(name).replace(r"\ ", r"\s") for name in sorted(names, key=len, reverse=True))
+    pattern = re.compile(forms if language == "zh" else rf"(?<!\w){NOT_TITLED}(?:{forms})(?!\w)")
     end = end_of_reading(chapters, until_chapter)
     return [Span(*match.span()) for match in pattern.finditer(text, 0, min(end, len(text)))]
 
@@ -109,15 +116,29 @@ def mentions_of(
 def speeches_of(
     text: str,
     chapters: Sequence[Chapter],
-    person: Person,
+    names: Sequence[str],
     language: Language,
     *,
     until_chapter: int | None = None,
 ) -> list[Speech]:
-    """The quotations beside which one of the person's names stands, in order."""
-    known = {*person.names, *person.short_names}
+    """The quotations that are said by the bearer of the names, in order; see ``is_said_by``."""
     end = end_of_reading(chapters, until_chapter)
-    return [speech for speech in speeches(text, language, 0, min(end, len(text))) if speech.speaker in known]
+    return [speech for speech in speeches(text, language, 0, min(end, len(text))) if is_said_by(text, speech, names)]
+
+
+def is_said_by(text: str, speech: Speech, names: Collection[str]) -> bool:
+    """Whether one of a person's names, the short ones too, stands beside a quotation.
+
+    A name of one character is that of the last full name before it that ends so: 肃 is Li Su's soon after 李肃.
+    """
+    if speech.speaker not in names:
+        return False
+    if len(speech.speaker) > 1:
+        return True
+    at = speech.named_at.start
+    full = re.compile(f"(?:{'|'.join(sorted(words('families.zh')))}){re.escape(speech.speaker)}")
+    before = full.findall(text, max(0, at - FULL_NAME_CHARS), at)
+    return not before or any(name.endswith(before[-1]) for name in names)
 
 
 def end_of_reading(chapters: Sequence[Chapter], until_chapter: int | None) -> int:
