@@ -26,15 +26,7 @@ __all__ = ["NameGroup", "group_names"]
 HAN = "\u3400-\u4dbf\u4e00-\u9fff"
 FAMILIES = words("families.zh")
 # Offices, ages, kin and crowds that speak in many novels, beside those that names_zh leaves out.
-GENERIC_WORDS = (
-    "使人 从人 土人 近臣 侍臣 主簿 壮士 百姓 多官 大众 老儿 婆婆 公公 王子 驸马 天师 判官 "
-    "星官 仙女 童儿 禅师 老母 院主 刺史 寡妇 国丈 太师 郡侯 太保 校尉 女童 女官 鬼使 功曹 "
-    "揭谛 金刚 罗汉 真仙 洞主 宫主 僮仆 河神 帝君 鬼王 后生 把总 衙役 护院 堂主 舵主 帮主 "
-    "庄主 教主 掌门 盟主 喽啰 庄客 庄丁 伙夫 车夫 轿夫 船夫 船家 艄公 郎中 大夫 账房 媒婆 "
-    "稳婆 奶妈 乳母 老板娘 记者 局长 队长 厂长 主任 秘书 班长 排长 连长 团长 校长 同志 "
-    "警官 女士 "
-)
-GENERIC = frozenset(GENERIC_WORDS.split())
+GENERIC = words("offices.zh")
 CROWD = re.compile(r"[群众诸多各]|[两二三四五六七八九十](?:个)?[老怪童星神将僧王妖魔人女仙鬼官位]$|假")
 ROLE_SHARE, SUBJECT_SHARE, DOMINANT_SHARE = 0.1, 0.1, 0.8
 ROLE_ZH = ("一个", "一位", "一名", "有个", "几个", "两个", "三个", "众", "诸", "那些", "这些")
