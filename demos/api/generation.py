@@ -97,6 +97,10 @@ class Answering:
             raise _running_already(call)
         self.gate.require_room(call.owner)
 
+    def close(self) -> None:
+        """Let the threads end; calls that are still answered finish their step."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
     async def pieces(self, call: Call, *, is_patient: bool = False) -> AsyncGenerator[str | Answer, None]:
         """The answer's text as it is made, then the whole ``Answer``; empty pieces are signs of life.
 

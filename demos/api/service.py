@@ -167,6 +167,7 @@ class ApiService:
         finally:
             self.answering.gate.close()
             await self._runner.close()
+            self.answering.close()
 
     def begin_closing(self) -> None:
         """Let no new call in, and end those that wait; from any thread or signal handler."""
