@@ -93,7 +93,7 @@ def test_closed_at_random_and_run_again_it_ends_as_if_never_closed_and_asks_for_
     assert made.kept_summaries(request_for(library)) == ready(wanted)
 
 
-@pytest.mark.parametrize("parallel", [1, 4])
+@pytest.mark.parametrize("parallel", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_no_thread_or_call_is_left_of_200_closed_summaries(library, parallel):
     chance, before = random.Random(1), threading.active_count()
     for number in range(200):
@@ -105,7 +105,7 @@ def test_no_thread_or_call_is_left_of_200_closed_summaries(library, parallel):
         assert backend.opened == backend.ended and threading.active_count() == before
 
 
-@pytest.mark.parametrize("parallel", [1, 4])
+@pytest.mark.parametrize("parallel", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_no_thread_task_or_call_is_left_of_200_cancelled_summaries(library, parallel):
     chance, backends, seen = random.Random(2), [], Counter()
 

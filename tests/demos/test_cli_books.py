@@ -156,6 +156,7 @@ def test_an_add_killed_at_twenty_moments_leaves_nothing_or_a_whole_book(home, tm
     assert not [place for place in home.rglob("*") if place.name.startswith(".") or place.name.endswith(".tmp")]
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_vectors_made_before_an_end_stay_and_the_next_process_goes_on(tmp_path):
     home = tmp_path / "home"
