@@ -15,7 +15,6 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from core.data.dialogues import Turn
-from core.data.sentences import sentences
 from core.data.text import Language
 from core.errors import SettingsError
 from core.llm.backend import Finish, SamplingSettings
@@ -27,6 +26,7 @@ from core.persona.card import Card, Line
 from core.persona.card_files import spoken_text
 from core.persona.memory import Memory
 from core.persona.prompting import Persona, persona_prompt
+from core.persona.remembering import facts_told, folding
 from core.persona.shelf import character_id
 from core.retrieval.library import Library
 
@@ -47,11 +47,7 @@ HAN = re.compile("[\u3400-\u9fff]")
 BASE_TEMPERATURE, BASE_REPETITION_PENALTY = 0.5, 1.2
 NOTE = {"zh": "{user}说过：{text}", "en": "{user} has said: {text}"}
 EARLIER = {"zh": "先前谈过：{text}", "en": "Earlier they spoke of this: {text}"}
-ABOUT_ONESELF = re.compile(
-    r"^(?:我|俺|咱)(?:叫|是|姓|住|喜欢|爱|讨厌|最|有|养|在|的|今年|昨天|今天|刚|会|不)|^(?:I|My|I'm|I’m|I've) ",
-    re.IGNORECASE,
-)
-QUESTION = re.compile(r"[?？吗呢]\s*$")
+STOPPED = {"zh": "……", "en": "…"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +101,17 @@ def require_bookmark(card: Card, until_chapter: int | None) -> None:
     """See that a card tells nothing past the bookmark.
 
     Raises:
-        SettingsError: it was drawn from more of the book.
+        SettingsError: it draws from more of the book, or it does not say from how much.
     """
-    known = card.known_until
-    if card.origin == "book" and until_chapter is not None and (known is None or known > until_chapter):
+    if until_chapter is None:
+        return
+    cited = [line.source.chapter for line in card.lines() if line.source is not None]
+    known = max([*cited, *([] if card.known_until is None else [card.known_until])], default=None)
+    is_unbounded = card.origin == "book" and card.known_until is None
+    if is_unbounded or (known is not None and known > until_chapter):
+        cure = "draw it again" if card.origin == "book" else "set the bookmark to where it ends, or change the card"
         raise SettingsError(
-            f"the card of {card.name} knows more than chapter {until_chapter}, where the bookmark stands; draw it again"
+            f"the card of {card.name} knows more than chapter {until_chapter}, where the bookmark stands; {cure}"
         )
 
 
@@ -139,7 +140,8 @@ class CharacterChat:
     def stream(self, talk: Conversation, message: str) -> Generator[Event, None, None]:
         """The character's answer as events, the last of them terminal; closing this stops the model.
 
-        What was said is remembered when it has ended by itself, or was stopped after some words.
+        What was said is remembered when it has ended by itself, or, marked, was stopped after some words; an answer
+        that failed is not.
         """
         return guarded(self._events(talk, message))
 
@@ -166,11 +168,24 @@ class CharacterChat:
         turns = [*recent, Turn("user", message)]
         said: list[str] = []
         try:
-            yield from self._answer(model, talk, turns, scenes, notes, said)
-        finally:
+            reason = yield from self._answer(model, talk, turns, scenes, notes, said)
+        except (GeneratorExit, KeyboardInterrupt):
+            # Nothing but the writing: whoever stops does not wait for a model.
             if text := "".join(said).strip():
-                self._remember(talk, character, message, text, model)
-        yield Done("".join(said).strip(), found=True, finish_reason="stop")
+                self._remember(talk, character, message, text + STOPPED[language])
+            raise
+        if text := "".join(said).strip():
+            self._remember(talk, character, message, text)
+            yield from folding(
+                self._memory,
+                (talk.reader, character, talk.until_chapter),
+                limit=self._settings.most_turns,
+                keep=self._settings.kept_turns,
+                names=(talk.reader_name, talk.card.name),
+                language=language,
+                model=model,
+            )
+        yield Done(text, found=True, finish_reason=reason)
 
     def _answer(
         self,
@@ -180,7 +195,8 @@ class CharacterChat:
         scenes: Sequence[Passage],
         notes: Sequence[str],
         said: list[str],
-    ) -> Generator[Event, None, None]:
+    ) -> Generator[Event, None, str]:
+        """The character's words, put into ``said`` as they come; returns why they ended."""
         settings, began, first_s = self._settings, time.monotonic(), 0.0
         shown = scenes_read(scenes, talk.card, settings, model)
         persona = persona_of(talk.card, talk.reader_name, talk.reader_info)
@@ -196,7 +212,7 @@ class CharacterChat:
                 if isinstance(piece, Finish):
                     elapsed_s = time.monotonic() - began
                     yield UsageReport(piece.input_tokens, piece.output_tokens, first_s, elapsed_s)
-                    return
+                    return piece.reason
                 text = piece if said else piece.lstrip()
                 if not text:
                     yield Status("thinking")
@@ -205,24 +221,15 @@ class CharacterChat:
                 said.append(text)
                 yield Token(text)
                 if is_looping("".join(said)):
-                    return
+                    break
+        return "stop"
 
-    def _remember(self, talk: Conversation, character: str, message: str, answer: str, model: NovelChatModel) -> None:
-        memory, whose = self._memory, (talk.reader, character)
+    def _remember(self, talk: Conversation, character: str, message: str, answer: str) -> None:
+        whose = (talk.reader, character)
         for turn in (Turn("user", message), Turn("assistant", answer)):
-            memory.add_turn(*whose, turn, talk.until_chapter)
-        language = language_of(talk.card, message)
-        for span in sentences(message, 0, len(message), language):
-            fact = span.of(message)
-            if ABOUT_ONESELF.match(fact) and not QUESTION.search(fact):
-                memory.add_fact(*whose, fact, talk.until_chapter)
-        memory.fold(
-            *whose,
-            talk.until_chapter,
-            limit=self._settings.most_turns,
-            keep=self._settings.kept_turns,
-            summarise=lambda before, old: _shortened(before, old, talk, model),
-        )
+            self._memory.add_turn(*whose, turn, talk.until_chapter)
+        for fact in facts_told(message, "zh" if HAN.search(message) else "en"):
+            self._memory.add_fact(*whose, fact, talk.until_chapter)
 
     def _recalled(self, talk: Conversation, character: str, message: str) -> list[str]:
         """The facts about the reader that lie nearest to the message."""
@@ -247,9 +254,10 @@ def scenes_with(
     """Passages of the book in which the character takes part, nearest to what is said first."""
     if card.book_id is None:
         return ()
-    asked = message if any(name in message for name in card.names) else f"{card.name} {message}"
+    names = _names(card)
+    asked = message if names.search(message) else f"{card.name} {message}"
     found = library.search(card.book_id, asked, top_k=FOUND, until_chapter=until_chapter)
-    there = [one for one in found.passages if any(name in one.text for name in card.names)]
+    there = [one for one in found.passages if names.search(one.text)]
     return tuple(
         Passage(number, one.chapter, one.chapter_title, one.span, one.text, one.score)
         for number, one in enumerate(there[:most], 1)
@@ -259,7 +267,7 @@ def scenes_with(
 def scenes_read(scenes: Sequence[Passage], card: Card, settings: ChatSettings, model: NovelChatModel) -> list[str]:
     """As much of the scenes as the model can take in: a base model loses the thread of more than a little."""
     most, chars = (settings.scenes, settings.scene_chars) if model.is_chat else (1, settings.scene_chars // 3)
-    return [_around(scene.text, card.names, chars) for scene in scenes[:most]]
+    return [_around(scene.text, _names(card), chars) for scene in scenes[:most]]
 
 
 def sampling_of(settings: ChatSettings, model: NovelChatModel, stop: tuple[str, ...]) -> SamplingSettings:
@@ -291,24 +299,19 @@ def persona_of(card: Card, reader_name: str = "读者", reader_info: str = "") -
     return Persona(bot_name=card.name, bot_info=info, user_name=reader_name, user_info=reader_info, sayings=sayings)
 
 
-def _around(text: str, names: Sequence[str], chars: int) -> str:
+def _names(card: Card) -> re.Pattern[str]:
+    """What finds the character in a text: not Ann in Anna, though 黛玉 in 林黛玉."""
+    names = [name for name in card.names if name.strip()]
+    return re.compile(
+        "|".join(re.escape(name) if HAN.search(name) else rf"(?<!\w){re.escape(name)}(?!\w)" for name in names)
+    )
+
+
+def _around(text: str, names: re.Pattern[str], chars: int) -> str:
     """So many characters of the scene about the first of the names in it."""
     if len(text) <= chars:
         return text
-    at = min((text.find(name) for name in names if name in text), default=0)
+    found = names.search(text)
+    at = found.start() if found else 0
     start = max(0, min(at - chars // 3, len(text) - chars))
     return text[start : start + chars]
-
-
-def _shortened(before: str, old: Sequence[Turn], talk: Conversation, model: NovelChatModel) -> str:
-    """A summary of what goes out of the recent turns: by a chat model, else the reader's words in short."""
-    names = {"user": talk.reader_name, "assistant": talk.card.name}
-    lines = [f"{names[turn.role]}：{turn.content}" for turn in old]
-    if not model.is_chat:
-        kept = [before] if before else []
-        kept += [line[:40] for line, turn in zip(lines, old, strict=True) if turn.role == "user"]
-        return "；".join(kept)[-400:]
-    asked = "把下面的谈话缩写成两三句话，只写谈过什么、约定了什么。\n\n" + "\n".join([before, *lines]).strip()
-    sampling = SamplingSettings(max_new_tokens=160, temperature=0.0)
-    said = [piece for piece in model.backend.stream([Turn("user", asked)], sampling) if isinstance(piece, str)]
-    return "".join(said).strip() or before

@@ -16,6 +16,7 @@ from core.llm.backend import Finish
 from core.llm.chat_model import NovelChatModel
 from core.llm.loops import is_looping
 from core.persona.card import Card
+from core.persona.card_files import spoken_text
 from core.persona.chat import (
     ChatSettings,
     language_of,
@@ -94,7 +95,7 @@ def _turns(
         about = said[-1] if said else topic or other.name
         turns = heard or [Turn("user", topic or OPENING[language_of(card)])]
         scenes = scenes_read(scenes_with(library, card, about, settings.scenes, until_chapter), card, settings, model)
-        info = "\n".join(line.text for line in other.about[:2])
+        info = "\n".join(spoken_text(line.text, char=other.name, user=card.name) for line in other.about[:2])
         prompt = persona_prompt(
             persona_of(card, other.name, info), turns, model=model, answer_tokens=settings.max_tokens, scenes=scenes
         )
