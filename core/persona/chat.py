@@ -20,12 +20,13 @@ from core.errors import SettingsError
 from core.llm.backend import Finish, SamplingSettings
 from core.llm.chat_model import NovelChatModel
 from core.llm.events import Done, Event, Evidence, Passage, Status, Token, UsageReport
-from core.llm.loops import is_looping
+from core.llm.speaking import spoken
 from core.llm.streams import guarded
 from core.persona.card import Card, Line
 from core.persona.card_files import spoken_text
+from core.persona.fence import require_bookmark
 from core.persona.memory import Memory
-from core.persona.prompting import Persona, persona_prompt
+from core.persona.prompting import Persona, persona_prompt, repetition_penalty
 from core.persona.remembering import facts_told, folding
 from core.persona.shelf import character_id
 from core.retrieval.library import Library
@@ -36,7 +37,6 @@ __all__ = [
     "Conversation",
     "language_of",
     "persona_of",
-    "require_bookmark",
     "sampling_of",
     "scenes_read",
     "scenes_with",
@@ -44,7 +44,7 @@ __all__ = [
 
 FOUND = 24
 HAN = re.compile("[\u3400-\u9fff]")
-BASE_TEMPERATURE, BASE_REPETITION_PENALTY = 0.5, 1.2
+BASE_TEMPERATURE = 0.5
 NOTE = {"zh": "{user}说过：{text}", "en": "{user} has said: {text}"}
 EARLIER = {"zh": "先前谈过：{text}", "en": "Earlier they spoke of this: {text}"}
 STOPPED = {"zh": "……", "en": "…"}
@@ -95,24 +95,6 @@ class Conversation:
 
     def __post_init__(self) -> None:
         require_bookmark(self.card, self.until_chapter)
-
-
-def require_bookmark(card: Card, until_chapter: int | None) -> None:
-    """See that a card tells nothing past the bookmark.
-
-    Raises:
-        SettingsError: it draws from more of the book, or it does not say from how much.
-    """
-    if until_chapter is None:
-        return
-    cited = [line.source.chapter for line in card.lines() if line.source is not None]
-    known = max([*cited, *([] if card.known_until is None else [card.known_until])], default=None)
-    is_unbounded = card.origin == "book" and card.known_until is None
-    if is_unbounded or (known is not None and known > until_chapter):
-        cure = "draw it again" if card.origin == "book" else "set the bookmark to where it ends, or change the card"
-        raise SettingsError(
-            f"the card of {card.name} knows more than chapter {until_chapter}, where the bookmark stands; {cure}"
-        )
 
 
 def language_of(card: Card, message: str = "") -> Language:
@@ -207,21 +189,18 @@ class CharacterChat:
         yield Status(
             "reading", (("passages", len(shown)), ("of", len(scenes)), ("turns_left_out", prompt.turns_left_out))
         )
-        with closing(model.backend.stream(prompt.prompt, sampling)) as pieces:  # type: ignore[type-var]  # made as a generator
+        with closing(spoken(model.backend, prompt.prompt, sampling)) as pieces:
             for piece in pieces:
                 if isinstance(piece, Finish):
                     elapsed_s = time.monotonic() - began
                     yield UsageReport(piece.input_tokens, piece.output_tokens, first_s, elapsed_s)
                     return piece.reason
-                text = piece if said else piece.lstrip()
-                if not text:
+                if not piece:
                     yield Status("thinking")
                     continue
                 first_s = first_s or time.monotonic() - began
-                said.append(text)
-                yield Token(text)
-                if is_looping("".join(said)):
-                    break
+                said.append(piece)
+                yield Token(piece)
         return "stop"
 
     def _remember(self, talk: Conversation, character: str, message: str, answer: str) -> None:
@@ -276,7 +255,7 @@ def sampling_of(settings: ChatSettings, model: NovelChatModel, stop: tuple[str, 
         max_new_tokens=settings.max_tokens,
         temperature=settings.temperature if model.is_chat else min(settings.temperature, BASE_TEMPERATURE),
         top_p=settings.top_p,
-        repetition_penalty=1.0 if model.is_chat else BASE_REPETITION_PENALTY,
+        repetition_penalty=repetition_penalty(model),
         stop=stop,
     )
 

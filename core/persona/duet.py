@@ -12,20 +12,19 @@ from dataclasses import dataclass
 
 from core.data.dialogues import Turn
 from core.errors import SettingsError
-from core.llm.backend import Finish
 from core.llm.chat_model import NovelChatModel
-from core.llm.loops import is_looping
+from core.llm.speaking import spoken
 from core.persona.card import Card
 from core.persona.card_files import spoken_text
 from core.persona.chat import (
     ChatSettings,
     language_of,
     persona_of,
-    require_bookmark,
     sampling_of,
     scenes_read,
     scenes_with,
 )
+from core.persona.fence import require_bookmark
 from core.persona.prompting import persona_prompt
 from core.retrieval.library import Library
 
@@ -100,11 +99,10 @@ def _turns(
             persona_of(card, other.name, info), turns, model=model, answer_tokens=settings.max_tokens, scenes=scenes
         )
         text = ""
-        with closing(model.backend.stream(prompt.prompt, sampling_of(settings, model, prompt.stop))) as pieces:  # type: ignore[type-var]  # made as a generator
+        sampling = sampling_of(settings, model, prompt.stop)
+        with closing(spoken(model.backend, prompt.prompt, sampling)) as pieces:
             for piece in pieces:
-                if isinstance(piece, Finish) or is_looping(text):
-                    break
-                text += piece if text else piece.lstrip()
+                text += piece if isinstance(piece, str) else ""
                 yield Said(card.name, text, is_whole=False)
         said.append(text.strip() or "……")
         yield Said(card.name, said[-1], is_whole=True)

@@ -16,11 +16,12 @@ from core.data.dialogues import Turn
 from core.errors import PromptTooLong
 from core.llm.backend import Prompt
 
-__all__ = ["Persona", "SpokenPrompt", "SpokenTo", "fitting_turns", "persona_prompt"]
+__all__ = ["Persona", "SpokenPrompt", "SpokenTo", "fitting_turns", "persona_prompt", "repetition_penalty"]
 
 DEFAULT_USER = "用户"
 MOST_NAME_CHARS = 40
 BASE_INFO_CHARS, BASE_SAYINGS = 200, 2
+BASE_REPETITION_PENALTY = 1.2
 HAN = re.compile("[\u3400-\u9fff]")
 # What would end a speaker's label, or begin another's.
 UNFIT = re.compile(r"[\s:：]+")
@@ -207,6 +208,11 @@ def fitting_turns(turns: Sequence[Turn], *, model: SpokenTo, answer_tokens: int)
     head = [turn for turn in turns if turn.role == "system"]
     talk = [turn for turn in turns if turn.role != "system"]
     return _fitted(talk, lambda kept: [*head, *kept], model, answer_tokens, ())
+
+
+def repetition_penalty(model: SpokenTo) -> float:
+    """Of the model's sampling: a base model falls into loops, the more so in a conversation."""
+    return 1.0 if model.is_chat else BASE_REPETITION_PENALTY
 
 
 def _fitted(

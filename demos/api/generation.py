@@ -10,15 +10,15 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, closing, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from core.errors import NovelscopeError, PromptTooLong, SettingsError
 from core.llm.backend import Finish, Prompt, SamplingSettings
-from core.llm.loops import is_looping
+from core.llm.speaking import spoken
 from core.llm.stepping import step_async
-from core.persona.prompting import fitting_turns, persona_prompt
+from core.persona.prompting import fitting_turns, persona_prompt, repetition_penalty
 from demos.api.answers import Answer
 from demos.api.calls import Call
 from demos.api.faults import ApiFault, Code
@@ -32,11 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Answering", "ModelNames", "unforeseen"]
 
 PERSONA_NAMES = ("charglm-3", "charglm-4", "characterglm", "emohaa")
-# A base model falls into loops, the more so in a conversation.
-BASE_REPETITION_PENALTY = 1.2
 BATCH_S = 0.002
-LOOKED_AT = 80
-"""Pieces of text in which a loop is looked for."""
 LEAST_ANSWER = 16
 """Tokens that are left for the answer where the history is long."""
 
@@ -142,21 +138,19 @@ class Answering:
         with _faults(), self._services.indexer.give_way():
             model = self._services.chat_model(self.names.spec_of(call.model))
             prompt, sampling = _prompt(call, model)
-            for piece in model.backend.stream(prompt, sampling):
-                if isinstance(piece, Finish):
-                    yield Answer("".join(said), piece.reason, piece.input_tokens, piece.output_tokens)
-                    return
-                if not model.is_chat and is_looping("".join(said[-LOOKED_AT:])):
-                    text = "".join(said)
-                    yield Answer(text, "stop", model.count_tokens(prompt), model.count_tokens(text))
-                    return
-                # The label before a persona's words leaves it a space to begin with.
-                text = piece if said or call.persona is None else piece.lstrip()
-                if text:
-                    if not said:
+            is_played = call.persona is not None or not model.is_chat
+            backend = model.backend
+            made = spoken(backend, prompt, sampling) if is_played else backend.stream(prompt, sampling)
+            with closing(made) as pieces:  # type: ignore[type-var]  # made as a generator
+                for piece in pieces:
+                    if isinstance(piece, Finish):
+                        yield Answer("".join(said), piece.reason, piece.input_tokens, piece.output_tokens)
+                        return
+                    if piece and not said:
                         self._metrics.first_token_seconds.observe(time.monotonic() - began)
-                    said.append(text)
-                yield text
+                    if piece:
+                        said.append(piece)
+                    yield piece
 
     @contextmanager
     def _registered(self, call: Call) -> Iterator[None]:
@@ -206,7 +200,7 @@ def _prompt(call: Call, model: NovelChatModel) -> tuple[Prompt, SamplingSettings
         top_p=call.top_p,
         seed=call.seed,
         stop=(*call.stop, *spoken.stop),
-        repetition_penalty=1.0 if model.is_chat else BASE_REPETITION_PENALTY,
+        repetition_penalty=repetition_penalty(model),
     )
     return spoken.prompt, sampling
 
