@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 from core.errors import GraphicsError
+from demos.loopback import is_loopback
 from demos.mapping import ROOT
 from demos.settings import has_display, is_space
 from demos.wiring import Services
@@ -29,10 +29,7 @@ def is_own_machine(request: gr.Request | None) -> bool:
     headers = getattr(request, "headers", None)
     if client is None or is_space() or any(name in headers for name in FORWARDED if headers is not None):
         return False
-    try:
-        return ipaddress.ip_address(str(client.host)).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(str(client.host))
 
 
 def window_command(services: Services, book_id: str, until_chapter: int | None) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ipaddress
 import logging
 import os
 import signal
@@ -23,6 +22,7 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 
 from core.errors import NovelscopeError, SettingsError
+from demos.loopback import is_loopback
 from demos.settings import quiet_analytics
 from demos.wiring import Services
 
@@ -173,20 +173,12 @@ def _opened(services: Services, api: ApiSettings | None, host: str) -> Iterator[
 
     with ApiService.open(services, api) as service:
         services.offers_api = True
-        if not _is_loopback(host) and not service.keys.has_any():
+        if not is_loopback(host) and not service.keys.has_any():
             raise SettingsError(
                 f"{host} can be reached from other machines and no key was ever made; make one with: novelscope key "
                 "create NAME, or leave --host out"
             )
         yield service
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _log_to_stderr(*, as_json: bool) -> None:

@@ -39,6 +39,7 @@ from demos.api.keys import KeyStore
 from demos.api.metrics import Metrics
 from demos.api.task_runner import TaskRunner
 from demos.api.tasks import Task, TaskStore, other_use
+from demos.loopback import is_loopback
 
 if TYPE_CHECKING:
     from demos.wiring import Services
@@ -48,7 +49,6 @@ __all__ = ["ApiService", "ApiSettings", "open_keys", "service_folder"]
 DATABASE_FILE = "service.sqlite3"
 SERVER_SLOTS, SCRIPT_SLOTS = 16, 256
 MOST_WORKERS = 16
-LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 MOST_KEY_CHARS = 255
 
 T = TypeVar("T")
@@ -331,7 +331,7 @@ def _is_from_here(request: Request) -> bool:
     """Whether the request names this machine as its host, and no other as its origin."""
     origin = request.headers.get("origin")
     hosts = [request.url.hostname, urlsplit(origin).hostname if origin else request.url.hostname]
-    return all(host in LOCAL_HOSTS for host in hosts)
+    return all(map(is_loopback, hosts))
 
 
 def _slots_of(spec: str) -> int:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import unicodedata
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from demos.settings import Settings
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from demos.wiring import Services
 
 __all__ = [
+    "action_maker",
     "add_book",
     "add_machine_options",
     "add_question",
@@ -46,6 +48,24 @@ def shared_options() -> argparse.ArgumentParser:
     shared.add_argument("--json", action="store_true", help="print the result as one JSON object")
     shared.add_argument("--debug", action="store_true", help="print the traceback of an error")
     return shared
+
+
+def action_maker(parser: argparse.ArgumentParser) -> Callable[[str, str], argparse.ArgumentParser]:
+    """What adds an action to a verb that has several, by its name and a line of help, and gives its parser."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
+
+    def add(name: str, summary: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = actions.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            parents=[shared_options()],
+            formatter_class=parser.formatter_class,
+            allow_abbrev=False,
+        )
+        return made
+
+    return add
 
 
 def settings_of(args: argparse.Namespace) -> Settings:

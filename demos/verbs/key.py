@@ -5,23 +5,13 @@ from __future__ import annotations
 import argparse
 import time
 
-from demos.verbs.common import print_json, say, settings_of, shared_options, text_argument
+from demos.verbs.common import action_maker, print_json, say, settings_of, text_argument
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
-
-    def action(name: str, summary: str) -> argparse.ArgumentParser:
-        return actions.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            parents=[shared_options()],
-            formatter_class=parser.formatter_class,
-            allow_abbrev=False,
-        )
+    action = action_maker(parser)
 
     create = action("create", "新建密钥，只显示一次 / make a key; it is shown this once")
     create.add_argument("name", metavar="NAME", type=text_argument, help="whose it is, for the list")

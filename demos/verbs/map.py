@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import SettingsError
-from demos.verbs.common import add_book, at_least_one, open_services, print_json, say, shared_options, text_argument
+from demos.verbs.common import action_maker, add_book, at_least_one, open_services, print_json, say, text_argument
 from demos.verbs.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -31,17 +31,10 @@ OWN = frozenset(("verb", "action", "book", "home", "debug", "question", "follow"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
+    add = action_maker(parser)
 
     def action(name: str, summary: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = actions.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            parents=[shared_options()],
-            formatter_class=parser.formatter_class,
-            allow_abbrev=False,
-        )
+        made = add(name, summary)
         add_book(made)
         return made
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demos.verbs.common import add_machine_options, at_least_one, print_json, say, settings_of, shared_options
+from demos.verbs.common import action_maker, add_machine_options, at_least_one, print_json, say, settings_of
 from demos.verbs.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -20,17 +20,7 @@ MEGABYTE = 1_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
-
-    def action(name: str, summary: str) -> argparse.ArgumentParser:
-        return actions.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            parents=[shared_options()],
-            formatter_class=parser.formatter_class,
-            allow_abbrev=False,
-        )
+    action = action_maker(parser)
 
     info = action("info", "查看模型文件 / say what a checkpoint is, and how large it is in how many bits")
     info.add_argument("path", metavar="PATH", type=Path, help=PATH_HELP)
