@@ -33,7 +33,7 @@ def build_blocks(services: Services) -> tuple[gr.Blocks, gr.I18n]:
         title="novelscope", fill_width=True, analytics_enabled=False, delete_cache=(KEEP_UPLOADS_S, KEEP_UPLOADS_S)
     ) as page:
         header = gr.HTML(_header(strings_in("zh")), elem_id="ns-header")
-        kept, reader = keep_chat(services), keep_reader()
+        kept, reader = keep_chat(services), keep_reader(services)
         with gr.Tabs():
             with gr.Tab(text("tab_document"), id="document"):
                 book, bookmark, model, turns = build_document_tab(services, text, page)

@@ -5,16 +5,19 @@ A character of a book is named ``book:NAME`` and drawn anew for every bookmark; 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from core.errors import SettingsError
 from core.persona.card import Card
+from core.persona.fence import require_bookmark
 from core.persona.memory import Memory
 from core.persona.people import Person, find_people, find_person
-from core.persona.shelf import CharacterNotFound, CharacterShelf
+from core.persona.shelf import CharacterNotFound, CharacterShelf, OnShelf
 from core.retrieval.library import Library
 
 if TYPE_CHECKING:
@@ -63,6 +66,19 @@ class Characters:
                 _keep(self._people, key, found)
             return self._people[key]
 
+    def on_shelf(self, book_id: str | None, until_chapter: int | None) -> tuple[list[OnShelf], list[str]]:
+        """The characters on the shelf that can be met in this book up to the bookmark, and why files were passed over.
+
+        Even the name of another could tell what is to come.
+        """
+        found = self.shelf.list()
+        met = []
+        for one in found.characters:
+            with contextlib.suppress(SettingsError):
+                self.card(SHELF + one.id, book_id, until_chapter)
+                met.append(one)
+        return met, [skipped.reason for skipped in found.skipped]
+
     def needs_drawing(self, name: str) -> bool:
         """Whether a character comes out of a book, which takes a while with a model."""
         return name.startswith(BOOK)
@@ -83,9 +99,14 @@ class Characters:
 
         Raises:
             CharacterNotFound: nobody of that name speaks up to the bookmark, or nothing on the shelf has that id.
+            SettingsError: the card on the shelf is of another book, or tells what lies past the bookmark.
         """
         if name.startswith(SHELF):
-            return self.shelf.get(name.removeprefix(SHELF))
+            card = self.shelf.get(name.removeprefix(SHELF))
+            if card.book_id not in (None, book_id):
+                raise SettingsError(f"the card of {card.name} belongs to another book; pick that book first")
+            require_bookmark(card, until_chapter)
+            return card
         from core.persona.drawing import drawing
 
         wanted = name.removeprefix(BOOK)
@@ -102,10 +123,10 @@ class Characters:
             try:
                 on_progress(next(steps))
             except StopIteration as end:
-                card: Card = end.value
+                drawn: Card = end.value
                 with self._guard:
-                    _keep(self._cards, key, card)
-                return card
+                    _keep(self._cards, key, drawn)
+                return drawn
 
 
 def _keep(kept: OrderedDict, key: object, value: object) -> None:  # type: ignore[type-arg]

@@ -335,6 +335,8 @@ class Memory:
 
 
 def _whose(reader: str, character: str) -> tuple[bytes, bytes]:
+    if not reader or not character:
+        raise SettingsError("whose memory is meant was left empty; name the reader and the character")
     return _bytes(reader), _bytes(character)
 
 

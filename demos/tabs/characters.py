@@ -27,6 +27,7 @@ from core.persona.shelf import character_id
 from demos import rendering
 from demos.answering import watched
 from demos.character_pages import card_page, talk_page
+from demos.tabs.chat import browser_key
 from demos.tabs.leaf import OPEN_ON_CLICK, build_leaf, open_at
 from demos.tabs.own_cards import build_own_cards, list_people
 from demos.translations import strings_for
@@ -47,9 +48,9 @@ _log = logging.getLogger("novelscope.web")
 Strings = Mapping[str, str]
 
 
-def keep_reader() -> gr.BrowserState:
+def keep_reader(services: Services) -> gr.BrowserState:
     """Where a browser keeps whose memory is meant; it must stand outside the tabs, for a hidden tab reads nothing."""
-    return gr.BrowserState("", storage_key="novelscope-reader")
+    return gr.BrowserState("", storage_key="novelscope-reader", secret=browser_key(services))
 
 
 def build_characters_tab(

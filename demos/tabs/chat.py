@@ -25,7 +25,7 @@ from demos.answering import Loading, watched_text
 from demos.translations import strings_for
 from demos.wiring import Services
 
-__all__ = ["build_chat_tab", "keep_chat", "stream_reply"]
+__all__ = ["browser_key", "build_chat_tab", "keep_chat", "stream_reply"]
 
 REDRAW_EVERY_S = 0.05
 # A browser keeps a few megabytes for a site.
@@ -37,7 +37,7 @@ Message = dict[str, Any]
 
 def keep_chat(services: Services) -> gr.BrowserState:
     """Where a browser keeps the conversation; it must stand outside the tabs, for a hidden tab reads nothing."""
-    return gr.BrowserState([], storage_key="novelscope-chat", secret=_browser_key(services))
+    return gr.BrowserState([], storage_key="novelscope-chat", secret=browser_key(services))
 
 
 def build_chat_tab(services: Services, text: gr.I18n, page: gr.Blocks, kept: gr.BrowserState) -> None:
@@ -256,7 +256,7 @@ def _messages(system: str | None, history: list[Message]) -> list[BaseMessage]:
     return [*head, *(kinds[entry["role"]](entry["content"]) for entry in history)]
 
 
-def _browser_key(services: Services) -> str:
+def browser_key(services: Services) -> str:
     """The key under which browsers keep conversations; made once, so that a restart can read them."""
     path = services.settings.home / "browser.key"
     if not path.exists():

@@ -89,7 +89,12 @@ def import_card(
         chosen = SHELF + services.characters.shelf.put(card)
     except (NovelscopeError, OSError) as wrong:
         return gr.skip(), gr.skip(), rendering.notice(str(wrong), "error")
-    return list_people(services, book_id, until, chosen, request)
+    characters, others, told = list_people(services, book_id, until, chosen, request)
+    try:
+        services.characters.card(chosen, book_id, int(until))
+    except NovelscopeError as hidden:
+        told = rendering.notice(str(hidden))
+    return characters, others, told
 
 
 def write_card(
@@ -134,10 +139,10 @@ def _choices(
                 label = f"{person.name}（{also}）" if also else person.name
                 choices.append((label, BOOK + person.name))
             note = "" if choices else rendering.notice(strings["character_none"])
-        on_shelf = services.characters.shelf.list()
-        choices += [(f"{one.card.name} ✎", SHELF + one.id) for one in on_shelf.characters]
-        if on_shelf.skipped:
-            note += rendering.notice("; ".join(skipped.reason for skipped in on_shelf.skipped[:3]), "error")
+        on_shelf, reasons = services.characters.on_shelf(book_id, until)
+        choices += [(f"{one.card.name} ✎", SHELF + one.id) for one in on_shelf]
+        if reasons:
+            note += rendering.notice("; ".join(reasons[:3]), "error")
     except NovelscopeError as wrong:
         note = rendering.notice(str(wrong), "error")
     return choices, note

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from core.data.reading import novel_from_bytes
+from core.data.text import Span
 from core.llm.backends.scripted import ScriptedBackend
-from core.persona.card import Card, Line
+from core.persona.card import Card, Line, Source
 from core.persona.card_files import write_card_json
-from demos.tabs.characters import converse, forget_all, let_talk, save_memory, show_character
+from demos.tabs.characters import converse, forget_all, keep_reader, let_talk, save_memory, show_character
 from demos.tabs.own_cards import drop_card, import_card, list_people, write_card
 from tests.demos.web_server import ScriptedServices, served
 
@@ -118,6 +119,30 @@ def test_cards_are_written_imported_and_removed_and_a_bad_file_is_one_sentence(s
         assert "ns-error" in told and "Traceback" not in told
     *_, told = write_card(services, " ", "x", "", "", services.book, 2, ZH)
     assert "ns-error" in told
+
+
+@pytest.mark.parametrize(
+    "fields", [{"known_until": 3}, {"about": (Line("x", Source(3, Span(0, 1), "x")),)}, {"book_id": "other"}]
+)
+def test_an_imported_card_is_met_only_in_its_book_and_up_to_its_chapter(services, tmp_path, fields):
+    (tmp_path / "card.json").write_bytes(write_card_json(Card(**{"name": "天枢客", **fields})))
+    imported, _, told = import_card(services, str(tmp_path / "card.json"), services.book, 2, ZH)
+    assert "天枢客" not in str(imported.choices) and "the card of 天枢客" in told, "it is said why it is not there"
+    [shelved] = services.characters.shelf.list().characters
+    later = str(list_people(services, services.book, 3, None, ZH)[0].choices)
+    assert ("天枢客" in later) == ("book_id" not in fields)
+    *_, told = last(show_character(services, "r", services.book, 2, f"shelf:{shelved.id}", "Tom", MODEL, ZH))
+    assert "ns-error" in told
+
+
+def test_a_browser_is_the_same_reader_after_a_restart_of_the_server(services, tmp_path):
+    again = ScriptedServices(tmp_path, ScriptedBackend("x"))
+    assert keep_reader(services).secret == keep_reader(again).secret
+
+
+def test_a_reader_who_is_not_known_yet_shares_no_memory(services):
+    *_, told = last(show_character(services, "", services.book, 2, "book:沈砚", "阿明", MODEL, ZH))
+    assert "ns-error" in told and services.characters.memory.turns("r", "book", 2) == ()
 
 
 @pytest.mark.browser
