@@ -7,9 +7,10 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import jwt
 import uvicorn
 
@@ -18,9 +19,29 @@ from demos.api.app import api_application
 from demos.api.service import ApiService, ApiSettings
 from tests.demos.web_server import ScriptedServices
 
-__all__ = ["META", "Api", "api_served", "signed"]
+__all__ = [
+    "ANSWER",
+    "ASKED",
+    "LONG",
+    "META",
+    "V3",
+    "V4",
+    "Api",
+    "api_served",
+    "events_of",
+    "signed",
+    "v3",
+    "v4",
+    "wait_for",
+]
 
 META = {"bot_name": "苏梦远", "bot_info": "当红女歌手。", "user_name": "陆星辰", "user_info": "知名导演。"}
+ANSWER = "你好呀！\n我是苏梦远。 Nice to meet you."
+LONG = "".join(chr(0x4E00 + 7 * number) for number in range(400))
+"""An answer that repeats nothing, for one that runs in circles would be ended."""
+ASKED = [{"role": "user", "content": "你好"}]
+V3 = {"prompt": ASKED, "meta": META}
+V4 = {"model": "charglm-3", "messages": ASKED}
 
 
 class Api:
@@ -79,3 +100,21 @@ def signed(key: str, *, algorithm: str = "HS256", headers: dict | None = None, *
 def events_of(text: str) -> list[dict[str, object]]:
     """The JSON chunks of a stream of the newer interface."""
     return [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: {")]
+
+
+def v3(api: Api, way: str = "invoke", body: object = V3, **headers: str) -> httpx.Response:
+    """One call of the older interface."""
+    return httpx.post(api.v3(way), json=body, headers={**api.bearer, **headers}, timeout=30)
+
+
+def v4(api: Api, body: object = V4, **headers: str) -> httpx.Response:
+    """One chat completion."""
+    return httpx.post(api.v4, json=body, headers={**api.bearer, **headers}, timeout=30)
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 15) -> None:
+    """Wait until it holds; ``what`` is said if it never does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
