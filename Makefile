@@ -11,6 +11,8 @@ PYTHONS := $(or $(PYTHON),python3 python3.12 python3.11 python3.10)
 EXTRAS := web,openai,models,viz,test,dev
 # Further arguments: make test ARGS="-k reading", make demo ARGS="--port 8000".
 ARGS ?=
+# Processes that test side by side, a file each, one thread of arithmetic each; make test WORKERS=0 keeps to one.
+WORKERS ?= 2
 
 # The stamp names the folder it was made for: a tree copied with its .venv is installed anew.
 STAMP := $(VENV)/installed-for
@@ -36,7 +38,7 @@ demo: $(STAMP) system-demo
 	@exec $(PY) -m demos web $(ARGS)
 
 test: $(STAMP) system-test
-	@$(PY) -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(STAMP)
 	@$(PY) -m ruff check .
